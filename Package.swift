@@ -1,0 +1,63 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// A target is a room: it imports only rooms below it (docs/architecture.md). Warnings are errors everywhere.
+let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
+// The hot loops are C. -O3 is appended after SwiftPM's own level and wins, in debug builds too; no flag names a CPU, the
+// kernels choose their instructions at run time.
+let kernels: [CSetting] = [.unsafeFlags(["-O3", "-std=c2x", "-Wall", "-Werror", "-fno-math-errno", "-ffp-contract=fast"])]
+
+/// A room and the rooms below it that it uses.
+func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+/// The tests of one room.
+func tests(of name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: name + "Tests", dependencies: [.byName(name: name), "TestSupport"] + dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+  name: "Swiftlet",
+  products: [
+    .library(name: "Swiftlet", targets: ["Swiftlet"]),
+    .executable(name: "swiftlet", targets: ["SwiftletCLI"]),
+  ],
+  targets: [
+    // Libraries of the system.
+    .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    // C of our own.
+    .target(name: "CBlockFormats", cSettings: kernels),
+    .target(
+      name: "CPUKernels", cSettings: kernels,
+      // oneDNN ships no .pc file on Debian. gomp is the thread pool that oneDNN itself runs on: our kernels share it.
+      linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp"), .linkedLibrary("m")]),
+    // Rooms.
+    room("JSONValues", []),
+    room("CommandLineParsing", []),
+    room("Tensors", []),
+    room("ModelFiles", ["Tensors", "JSONValues", "CBlockFormats"]),
+    room("Tokenization", ["JSONValues", "CPCRE2"]),
+    room("CPUDevice", ["Tensors", "CPUKernels"]),
+    room("Models", ["Tensors", "ModelFiles"]),
+    room("Training", ["Models", "Tokenization", "JSONValues"]),
+    room("Export", ["Models", "Training"]),
+    room("Swiftlet", ["Training", "Export", "CPUDevice", "CYAML"]),
+    .executableTarget(
+      name: "SwiftletCLI", dependencies: ["Swiftlet", "CommandLineParsing"], swiftSettings: strict),
+    // Tests.
+    .target(name: "TestSupport", dependencies: ["JSONValues"], path: "Tests/TestSupport", swiftSettings: strict),
+    tests(of: "JSONValues"),
+    tests(of: "CommandLineParsing"),
+    tests(of: "Tensors"),
+    tests(of: "ModelFiles"),
+    tests(of: "Tokenization"),
+    tests(of: "CPUDevice", ["CPUKernels"]),
+    tests(of: "Models", ["CPUDevice"]),
+    tests(of: "Training", ["CPUDevice"]),
+    tests(of: "Swiftlet", ["CommandLineParsing"]),
+  ],
+  swiftLanguageModes: [.v6]
+)
