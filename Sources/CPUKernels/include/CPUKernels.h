@@ -1,1 +1,5 @@
+// The CPU's kernels.
 #pragma once
+#include "attention.h"
+#include "threads.h"
+#include "types.h"
