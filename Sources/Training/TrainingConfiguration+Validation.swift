@@ -1,0 +1,99 @@
+/// A value that no run can use: the option and what is wrong with it, in one line.
+public struct TrainingConfigurationError: Error, Equatable, CustomStringConvertible {
+  /// The option's name, as in ``TrainingOption/name``.
+  public let option: String
+  /// What is wrong and what to do.
+  public let reason: String
+
+  /// Names the option and the reason.
+  public init(option: String, reason: String) {
+    self.option = option
+    self.reason = reason
+  }
+
+  /// One line for the user.
+  public var description: String { "\(option): \(reason)" }
+}
+
+extension TrainingConfiguration {
+  /// This configuration, when every value can be used; else throws the first that cannot.
+  public func validated() throws(TrainingConfigurationError) -> TrainingConfiguration {
+    try require(!model.isEmpty, "model", "is missing; name a model folder or a .gguf file")
+    try require(!data.isEmpty, "data", "is missing; name at least one dataset")
+    try require(!data.contains(""), "data", "is empty; name a file")
+    try require(evalData != "", "eval-data", "is empty; name a file")
+    try require(!output.isEmpty, "output", "is empty; name a folder")
+
+    try require(threads, in: 1...4096, "threads")
+    if let memory {
+      try require(memory >= 64 << 20, "memory", "\(formatByteCount(memory)) is too little; give at least 64MiB")
+    }
+    try require(loraRank, in: 1...65536, "lora-rank")
+    try require(
+      loraAlpha.isFinite && loraAlpha > 0, "lora-alpha", "\(loraAlpha) is not a positive number; the default is 16")
+    try require(loraDropout >= 0 && loraDropout < 1, "lora-dropout", "\(loraDropout) is not in 0 ..< 1")
+    try validateTargetModules()
+
+    try require(
+      learningRate.isFinite && learningRate > 0, "learning-rate",
+      "\(learningRate) is not a positive number; the default is 2e-4")
+    try require(learningRate <= 1, "learning-rate", "\(learningRate) is absurdly large; the default is 2e-4")
+    try require(warmupSteps, in: 0...1_000_000_000, "warmup-steps")
+    try requireFraction(warmupRatio, "warmup-ratio")
+    try requireFraction(minLearningRateRatio, "min-lr-ratio")
+    try require(batchSize, in: 1...65536, "batch-size")
+    try require(gradientAccumulation, in: 1...65536, "gradient-accumulation")
+    try require(maxSequenceLength, in: 2...16_777_216, "max-seq-length")
+    try require(
+      epochs.isFinite && epochs > 0 && epochs <= 1e6, "epochs", "\(epochs) is not a positive number up to a million")
+    try require(maxSteps, in: 1...1_000_000_000, "max-steps")
+    try require(weightDecay >= 0 && weightDecay <= 1, "weight-decay", "\(weightDecay) is not in 0 ... 1")
+    try require(
+      maxGradientNorm.isFinite && maxGradientNorm >= 0, "max-grad-norm",
+      "\(maxGradientNorm) is not a number from 0; 0 switches clipping off")
+    try require(adamBeta1 >= 0 && adamBeta1 < 1, "adam-beta1", "\(adamBeta1) is not in 0 ..< 1")
+    try require(adamBeta2 >= 0 && adamBeta2 < 1, "adam-beta2", "\(adamBeta2) is not in 0 ..< 1")
+    try require(
+      adamEpsilon > 0 && adamEpsilon < 1, "adam-epsilon", "\(adamEpsilon) is not a small positive number like 1e-8")
+
+    try require(evalSteps, in: 1...1_000_000_000, "eval-steps")
+    try require(
+      evalSteps == nil || evalData != nil, "eval-steps", "has nothing to evaluate; name a dataset with eval-data")
+    try require(saveSteps, in: 0...1_000_000_000, "save-steps")
+    try require(saveLimit, in: 1...1_000_000_000, "save-limit")
+    try require(logSteps, in: 1...1_000_000_000, "log-steps")
+    return self
+  }
+
+  private func validateTargetModules() throws(TrainingConfigurationError) {
+    let option = "target-modules"
+    try require(!targetModules.isEmpty, option, "is empty; name at least one of \(Self.projectionList)")
+    var seen: Set<String> = []
+    for module in targetModules {
+      try require(
+        Self.allProjections.contains(module), option, "\"\(module)\" is not one of \(Self.projectionList)")
+      try require(seen.insert(module).inserted, option, "\"\(module)\" is named twice")
+    }
+  }
+
+  private static var projectionList: String { allProjections.joined(separator: ", ") }
+
+  private func require(_ condition: Bool, _ option: String, _ reason: @autoclosure () -> String)
+    throws(TrainingConfigurationError)
+  {
+    if !condition { throw TrainingConfigurationError(option: option, reason: reason()) }
+  }
+
+  private func require(_ value: Int?, in range: ClosedRange<Int>, _ option: String)
+    throws(TrainingConfigurationError)
+  {
+    guard let value else { return }
+    try require(
+      range.contains(value), option, "\(value) is not in \(range.lowerBound) ... \(range.upperBound)")
+  }
+
+  private func requireFraction(_ value: Double?, _ option: String) throws(TrainingConfigurationError) {
+    guard let value else { return }
+    try require(value >= 0 && value <= 1, option, "\(value) is not in 0 ... 1")
+  }
+}

@@ -1,0 +1,154 @@
+/// Everything that decides a fine-tuning run; a default run needs only `model` and `data`.
+///
+/// Command-line flags and YAML keys both derive from ``TrainingOption/all``: one table holds each name once.
+public struct TrainingConfiguration: Sendable, Equatable {
+  /// Where matrix products run.
+  public enum DeviceChoice: String, Sendable, CaseIterable {
+    /// The best device present.
+    case auto
+    /// The processor.
+    case cpu
+  }
+
+  /// The operand type of matrix products; sums, the adapter and the optimizer stay in fp32.
+  public enum Compute: String, Sendable, CaseIterable {
+    /// bf16 where the device multiplies bf16 faster, else fp32.
+    case auto
+    /// bf16 operands, fp32 accumulation.
+    case bf16
+    /// fp32 throughout.
+    case fp32
+  }
+
+  /// How the learning rate falls after the warm-up.
+  public enum Scheduler: String, Sendable, CaseIterable {
+    /// A straight line to `minLearningRateRatio` × peak at the last step.
+    case linear
+    /// Half a cosine to `minLearningRateRatio` × peak at the last step.
+    case cosine
+    /// Stays at the peak.
+    case constant
+  }
+
+  /// The rule that turns gradients into weight changes.
+  public enum OptimizerChoice: String, Sendable, CaseIterable {
+    /// AdamW with fp32 state and decoupled weight decay.
+    case adamw
+  }
+
+  /// Which tokens the loss counts.
+  public enum TrainOn: String, Sendable, CaseIterable {
+    /// What the assistant says, its end-of-turn token included.
+    case responses
+    /// Every token.
+    case all
+  }
+
+  /// Which activations are computed again in the backward pass instead of being kept.
+  public enum Recompute: String, Sendable, CaseIterable {
+    /// As few as the memory budget asks for.
+    case auto
+    /// None: fastest, most memory.
+    case none
+    /// All but each layer's input: least memory.
+    case all
+  }
+
+  /// The seven projections of a Llama layer, the default of ``targetModules``.
+  public static let allProjections = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+  /// A Hugging Face folder or a `.gguf` file.
+  public var model = ""
+  /// Datasets, read in order: `.jsonl`, `.json` or `.txt`.
+  public var data: [String] = []
+  /// Held-out dataset, evaluated before the first step, every `evalSteps`, and after the last.
+  public var evalData: String?
+  /// Folder of the run: adapter, checkpoints, metrics, resolved configuration.
+  public var output = "swiftlet-output"
+  /// Goes on from the latest checkpoint in `output`.
+  public var resume = false
+
+  /// Where the run computes.
+  public var device = DeviceChoice.auto
+  /// Operand type of matrix products.
+  public var compute = Compute.auto
+  /// Threads; nil means one per CPU of the affinity mask.
+  public var threads: Int?
+  /// Memory the run may use, in bytes; nil means what the machine has free.
+  public var memory: Int?
+  /// Activations computed twice to save memory.
+  public var recompute = Recompute.auto
+
+  /// Rank of every adapter pair.
+  public var loraRank = 16
+  /// The adapter's product is scaled by alpha / rank, with rsLoRA by alpha / √rank.
+  public var loraAlpha = 16.0
+  /// Probability that an adapter's input is dropped.
+  public var loraDropout = 0.0
+  /// Rank-stabilized scaling, alpha / √rank.
+  public var useRSLoRA = false
+  /// Projections that learn an adapter.
+  public var targetModules = TrainingConfiguration.allProjections
+
+  /// Peak learning rate.
+  public var learningRate = 2e-4
+  /// How the learning rate falls.
+  public var scheduler = Scheduler.linear
+  /// Steps over which the learning rate rises from 0.
+  public var warmupSteps = 5
+  /// Warm-up as a fraction of all steps; when set, `warmupSteps` is not used.
+  public var warmupRatio: Double?
+  /// The learning rate at the end, as a fraction of the peak.
+  public var minLearningRateRatio = 0.0
+  /// Sequences of one micro-batch.
+  public var batchSize = 2
+  /// Micro-batches of one step.
+  public var gradientAccumulation = 4
+  /// Tokens of a sequence.
+  public var maxSequenceLength = 2048
+  /// Passes over the data.
+  public var epochs = 1.0
+  /// Steps; when set, `epochs` is not used.
+  public var maxSteps: Int?
+  /// The rule that turns gradients into weight changes.
+  public var optimizer = OptimizerChoice.adamw
+  /// Decoupled weight decay.
+  public var weightDecay = 0.01
+  /// The gradient is scaled down to this norm; 0 switches clipping off.
+  public var maxGradientNorm = 1.0
+  /// Decay of the gradient's running mean.
+  public var adamBeta1 = 0.9
+  /// Decay of the squared gradient's running mean.
+  public var adamBeta2 = 0.999
+  /// Added to the denominator of Adam's update.
+  public var adamEpsilon = 1e-8
+  /// Seed of initialization, dropout and order.
+  public var seed: UInt64 = 3407
+
+  /// Which tokens the loss counts.
+  public var trainOn = TrainOn.responses
+  /// Fills sequences with several samples, which do not see one another.
+  public var packing = false
+  /// Draws a new order every epoch.
+  public var shuffle = true
+  /// Refuses a sample longer than `maxSequenceLength` instead of cutting it.
+  public var strict = false
+
+  /// Steps between two evaluations; nil means before the first and after the last only.
+  public var evalSteps: Int?
+  /// Steps between two checkpoints; 0 means at the end only.
+  public var saveSteps = 100
+  /// Checkpoints kept besides the best; nil keeps all.
+  public var saveLimit: Int?
+  /// Steps between two lines of `metrics.jsonl`.
+  public var logSteps = 1
+
+  /// A configuration with every default.
+  public init() {}
+
+  /// A configuration with every default, for one model and one dataset.
+  public init(model: String, data: String) {
+    self.model = model
+    self.data = [data]
+  }
+}

@@ -1,0 +1,157 @@
+// How each kind of option reads its text: one constructor per Swift type of the stored property.
+
+typealias Path<Value> = WritableKeyPath<TrainingConfiguration, Value> & Sendable
+
+extension TrainingOption {
+  static func flag(_ name: String, _ group: Group, _ path: Path<Bool>, aliases: [String] = [], _ help: String) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .flag, placeholder: "", help: help, isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        switch (texts.last ?? "").lowercased() {
+        case "true", "yes", "on", "1": configuration[keyPath: path] = true
+        case "false", "no", "off", "0": configuration[keyPath: path] = false
+        default: throw notRead(name, texts, "true or false")
+        }
+      },
+      read: { .flag($0[keyPath: path]) })
+  }
+
+  static func scalar<Number: LosslessStringConvertible & SendableMetatype>(
+    _ name: String, _ group: Group, _ path: Path<Number>, _ kind: Kind, aliases: [String] = [], _ placeholder: String,
+    _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: kind, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        guard let value = texts.last.flatMap({ Number($0) }) else { throw notRead(name, texts, kind.noun) }
+        configuration[keyPath: path] = value
+      },
+      read: { .plain($0[keyPath: path].description) })
+  }
+
+  /// An optional number; `none` and `null` unset it.
+  static func scalar<Number: LosslessStringConvertible & SendableMetatype>(
+    _ name: String, _ group: Group, _ path: Path<Number?>, _ kind: Kind, aliases: [String] = [], _ placeholder: String,
+    _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: kind, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        if isUnset(texts) { return configuration[keyPath: path] = nil }
+        guard let value = texts.last.flatMap({ Number($0) }) else { throw notRead(name, texts, kind.noun) }
+        configuration[keyPath: path] = value
+      },
+      read: { $0[keyPath: path].map { .plain($0.description) } })
+  }
+
+  static func byteCount(
+    _ name: String, _ group: Group, _ path: Path<Int?>, aliases: [String] = [], _ placeholder: String, _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .byteCount, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        if isUnset(texts) { return configuration[keyPath: path] = nil }
+        guard let value = texts.last.flatMap({ parseByteCount($0) }) else {
+          throw notRead(name, texts, Kind.byteCount.noun)
+        }
+        configuration[keyPath: path] = value
+      },
+      read: { $0[keyPath: path].map { .plain(formatByteCount($0)) } })
+  }
+
+  static func choice<Choice: RawRepresentable<String> & CaseIterable & SendableMetatype>(
+    _ name: String, _ group: Group, _ path: Path<Choice>, aliases: [String] = [], _ help: String
+  ) -> Self {
+    let words = Choice.allCases.map(\.rawValue)
+    return Self(
+      name: name, aliases: aliases, group: group, kind: .choice(words), placeholder: words.joined(separator: "|"),
+      help: help, isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        guard let value = texts.last.flatMap({ Choice(rawValue: $0.lowercased()) }) else {
+          throw notRead(name, texts, words.count == 1 ? words[0] : "one of " + words.joined(separator: ", "))
+        }
+        configuration[keyPath: path] = value
+      },
+      read: { .plain($0[keyPath: path].rawValue) })
+  }
+
+  static func text(
+    _ name: String, _ group: Group, _ path: Path<String>, aliases: [String] = [], _ placeholder: String,
+    _ help: String, isPositional: Bool = false
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .text, placeholder: placeholder, help: help,
+      isPositional: isPositional,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        guard let value = texts.last else { throw notRead(name, texts, Kind.text.noun) }
+        configuration[keyPath: path] = value
+      },
+      read: { .text($0[keyPath: path]) })
+  }
+
+  static func text(
+    _ name: String, _ group: Group, _ path: Path<String?>, aliases: [String] = [], _ placeholder: String,
+    _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .text, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in configuration[keyPath: path] = texts.last },
+      read: { $0[keyPath: path].map { .text($0) } })
+  }
+
+  static func texts(
+    _ name: String, _ group: Group, _ path: Path<[String]>, aliases: [String] = [], _ placeholder: String,
+    _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .texts, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in configuration[keyPath: path] = texts },
+      read: { .texts($0[keyPath: path]) })
+  }
+
+  static func words(
+    _ name: String, _ group: Group, _ path: Path<[String]>, aliases: [String] = [], _ placeholder: String,
+    _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .words, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        configuration[keyPath: path] = texts.flatMap { text in
+          text.split(whereSeparator: { $0 == "," || $0 == " " }).map(String.init)
+        }
+      },
+      read: { .texts($0[keyPath: path]) })
+  }
+}
+
+extension TrainingOption.Kind {
+  /// What an error says was expected.
+  public var noun: String {
+    switch self {
+    case .flag: "true or false"
+    case .integer: "a whole number"
+    case .number: "a number"
+    case .byteCount: "a size such as 24GB or 512MiB"
+    case .text: "a text"
+    case .choice(let words): "one of " + words.joined(separator: ", ")
+    case .texts, .words: "a list"
+    }
+  }
+}
+
+private func isUnset(_ texts: [String]) -> Bool {
+  ["none", "null", "~"].contains((texts.last ?? "").lowercased())
+}
+
+private func notRead(_ name: String, _ texts: [String], _ wanted: String) -> TrainingConfigurationError {
+  guard let text = texts.last, !text.isEmpty else {
+    return TrainingConfigurationError(option: name, reason: "needs \(wanted)")
+  }
+  return TrainingConfigurationError(option: name, reason: "\"\(text)\" is not \(wanted)")
+}

@@ -1,0 +1,118 @@
+extension TrainingOption {
+  /// Every option, in the order in which help and YAML files show them.
+  public static let all: [TrainingOption] =
+    dataOptions + adapterOptions + optimizationOptions + runOptions + machineOptions
+
+  /// The option of a name or alias; dashes and underscores alike.
+  public static func named(_ name: String) -> TrainingOption? {
+    let dashed = String(name.map { $0 == "_" ? "-" : $0 })
+    return all.first { $0.name == dashed || $0.aliases.contains(dashed) }
+  }
+
+  private static let dataOptions: [TrainingOption] = [
+    .text("model", .data, \.model, "MODEL", "A Hugging Face folder or a .gguf file.", isPositional: true),
+    .texts(
+      "data", .data, \.data, aliases: ["dataset", "train-data"], "FILE",
+      "Training data: .jsonl, .json or .txt; may be given several times."),
+    .text(
+      "eval-data", .data, \.evalData, aliases: ["validation-data", "eval-dataset"], "FILE",
+      "Held-out data, evaluated before the first and after the last step."),
+    .choice("train-on", .data, \.trainOn, "Tokens that the loss counts."),
+    .scalar(
+      "max-seq-length", .data, \.maxSequenceLength, .integer,
+      aliases: ["max-length", "max-seq-len", "sequence-len", "seq-len", "cutoff-len"], "N",
+      "Tokens of a sequence; longer samples are cut."),
+    .flag(
+      "packing", .data, \.packing, aliases: ["sample-packing"],
+      "Fill sequences with several samples, which do not see one another."),
+    .flag("shuffle", .data, \.shuffle, "Draw a new order every epoch."),
+    .flag("strict", .data, \.strict, "Refuse a sample longer than --max-seq-length instead of cutting it."),
+  ]
+
+  private static let adapterOptions: [TrainingOption] = [
+    .scalar(
+      "lora-rank", .adapter, \.loraRank, .integer, aliases: ["rank", "lora-r", "r"], "N",
+      "Rank of every adapter pair."),
+    .scalar(
+      "lora-alpha", .adapter, \.loraAlpha, .number, aliases: ["alpha"], "X",
+      "Scale: the adapter counts alpha / rank."),
+    .scalar(
+      "lora-dropout", .adapter, \.loraDropout, .number, aliases: ["dropout"], "P",
+      "Probability that an adapter's input is dropped."),
+    .flag(
+      "use-rslora", .adapter, \.useRSLoRA, aliases: ["rslora"], "Rank-stabilized scale: alpha / sqrt(rank)."),
+    .words(
+      "target-modules", .adapter, \.targetModules, aliases: ["lora-target-modules", "lora-modules"], "LIST",
+      "Projections that learn an adapter."),
+  ]
+
+  private static let optimizationOptions: [TrainingOption] = [
+    .scalar("learning-rate", .optimization, \.learningRate, .number, aliases: ["lr"], "RATE", "Peak learning rate."),
+    .choice(
+      "lr-scheduler", .optimization, \.scheduler, aliases: ["scheduler", "lr-scheduler-type"],
+      "How the learning rate falls."),
+    .scalar(
+      "warmup-steps", .optimization, \.warmupSteps, .integer, aliases: ["warmup"], "N",
+      "Steps over which the learning rate rises."),
+    .scalar(
+      "warmup-ratio", .optimization, \.warmupRatio, .number, "X",
+      "Warm-up as a fraction of all steps, instead of --warmup-steps."),
+    .scalar(
+      "min-lr-ratio", .optimization, \.minLearningRateRatio, .number, aliases: ["min-learning-rate-ratio"], "X",
+      "Learning rate at the end, as a fraction of the peak."),
+    .scalar(
+      "batch-size", .optimization, \.batchSize, .integer,
+      aliases: ["bs", "micro-batch-size", "per-device-train-batch-size"], "N", "Sequences of one micro-batch."),
+    .scalar(
+      "gradient-accumulation", .optimization, \.gradientAccumulation, .integer,
+      aliases: ["gradient-accumulation-steps", "grad-accum", "ga"], "N", "Micro-batches of one step."),
+    .scalar(
+      "epochs", .optimization, \.epochs, .number, aliases: ["num-epochs", "num-train-epochs"], "X",
+      "Passes over the data."),
+    .scalar(
+      "max-steps", .optimization, \.maxSteps, .integer, aliases: ["steps", "iters"], "N",
+      "Steps, instead of --epochs."),
+    .choice("optimizer", .optimization, \.optimizer, aliases: ["optim"], "The optimizer."),
+    .scalar(
+      "weight-decay", .optimization, \.weightDecay, .number, aliases: ["wd"], "X", "Decoupled weight decay."),
+    .scalar(
+      "max-grad-norm", .optimization, \.maxGradientNorm, .number,
+      aliases: ["max-gradient-norm", "grad-clip", "gradient-clipping"], "X",
+      "Norm to which the gradient is scaled down; 0: never."),
+    .scalar("adam-beta1", .optimization, \.adamBeta1, .number, "X", "Decay of the gradient's mean."),
+    .scalar("adam-beta2", .optimization, \.adamBeta2, .number, "X", "Decay of the squared gradient's mean."),
+    .scalar(
+      "adam-epsilon", .optimization, \.adamEpsilon, .number, "X", "Added to the denominator of Adam's update."),
+    .scalar(
+      "seed", .optimization, \.seed, .integer, aliases: ["random-state"], "N",
+      "Seed of initialization, dropout and order."),
+  ]
+
+  private static let runOptions: [TrainingOption] = [
+    .text(
+      "output", .run, \.output, aliases: ["output-dir", "o"], "DIR",
+      "Folder for the adapter, checkpoints, metrics and resolved configuration."),
+    .flag("resume", .run, \.resume, "Go on from the latest checkpoint in --output."),
+    .scalar(
+      "eval-steps", .run, \.evalSteps, .integer, "N", "Steps between two evaluations of --eval-data."),
+    .scalar(
+      "save-steps", .run, \.saveSteps, .integer, aliases: ["save-every"], "N",
+      "Steps between two checkpoints; 0: at the end only."),
+    .scalar(
+      "save-limit", .run, \.saveLimit, .integer, aliases: ["save-total-limit"], "N",
+      "Checkpoints kept besides the best; all when not given."),
+    .scalar(
+      "log-steps", .run, \.logSteps, .integer, aliases: ["logging-steps"], "N",
+      "Steps between two lines of metrics.jsonl."),
+  ]
+
+  private static let machineOptions: [TrainingOption] = [
+    .choice("device", .machine, \.device, "Where to compute."),
+    .choice("compute", .machine, \.compute, aliases: ["precision"], "Operand type of matrix products."),
+    .scalar(
+      "threads", .machine, \.threads, .integer, "N", "Threads; one per CPU when not given."),
+    .byteCount(
+      "memory", .machine, \.memory, "SIZE", "Memory to stay within, such as 24GB; what is free when not given."),
+    .choice("recompute", .machine, \.recompute, "Activations computed twice to save memory."),
+  ]
+}
