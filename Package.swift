@@ -44,7 +44,7 @@ let package = Package(
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "Tokenization", "JSONValues"]),
     room("Export", ["Models", "Training"]),
-    room("Swiftlet", ["Training", "Export", "CPUDevice", "CYAML"]),
+    room("Swiftlet", ["Training", "Export", "CPUDevice", "CommandLineParsing", "CYAML"]),
     .executableTarget(
       name: "SwiftletCLI", dependencies: ["Swiftlet", "CommandLineParsing"], swiftSettings: strict),
     // Tests.
@@ -57,7 +57,7 @@ let package = Package(
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice"]),
     tests(of: "Training", ["CPUDevice"]),
-    tests(of: "Swiftlet", ["CommandLineParsing"]),
+    tests(of: "Swiftlet", ["Training", "CommandLineParsing"]),
   ],
   swiftLanguageModes: [.v6]
 )
