@@ -5,7 +5,9 @@ import PackageDescription
 let strict: [SwiftSetting] = [.treatAllWarnings(as: .error)]
 // The hot loops are C. -O3 is appended after SwiftPM's own level and wins, in debug builds too; no flag names a CPU, the
 // kernels choose their instructions at run time.
-let kernels: [CSetting] = [.unsafeFlags(["-O3", "-std=c2x", "-Wall", "-Werror", "-fno-math-errno", "-ffp-contract=fast"])]
+let kernels: [CSetting] = [
+  .unsafeFlags(["-O3", "-std=c2x", "-Wall", "-Werror", "-fno-math-errno", "-ffp-contract=fast"])
+]
 
 /// A room and the rooms below it that it uses.
 func room(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
