@@ -1,0 +1,144 @@
+import CBlockFormats
+import Glibc
+
+/// A tensor as it is stored in a mapped file; nothing is copied until rows are decoded.
+public struct StoredTensor: Sendable {
+  /// Its name, in Hugging Face's spelling when it comes from a `Checkpoint`.
+  public let name: String
+  /// Its dimensions, the one that runs fastest in memory last.
+  public let shape: [Int]
+  /// How its numbers are stored.
+  public let format: StorageFormat
+  /// The file that holds it.
+  public let file: MappedFile
+  /// Where its bytes lie in the file.
+  public let range: Range<Int>
+  /// In how many heads llama.cpp's converter reordered the rows, 0 when they are in order.
+  let permutedHeads: Int
+
+  init(
+    name: String, shape: [Int], format: StorageFormat, file: MappedFile, range: Range<Int>, permutedHeads: Int = 0
+  ) {
+    self.name = name
+    self.shape = shape
+    self.format = format
+    self.file = file
+    self.range = range
+    self.permutedHeads = permutedHeads
+  }
+
+  /// The number of elements.
+  public var count: Int { shape.reduce(1, *) }
+
+  /// The length of a row: the last dimension.
+  public var rowLength: Int { shape.last ?? 1 }
+
+  /// The number of rows: the product of all dimensions but the last.
+  public var rowCount: Int { shape.dropLast().reduce(1, *) }
+
+  /// The bytes as they lie in the file; valid while `file` lives.
+  ///
+  /// `nil` when the rows of the file have another order than the tensor's; then decode them.
+  public var bytes: UnsafeRawBufferPointer? {
+    permutedHeads == 0 ? UnsafeRawBufferPointer(rebasing: file.bytes[range]) : nil
+  }
+
+  /// Decodes rows of the matrix `[rowCount, rowLength]` to fp32.
+  ///
+  /// `target` must have room for `rows.count * rowLength` floats. Several threads may decode at once.
+  public func decode(rows: Range<Int>, into target: UnsafeMutablePointer<Float>) throws(ModelFileError) {
+    try check(rows)
+    if permutedHeads == 0 {
+      decodeStored(rows: rows, into: target)
+    } else if shape.count == 1 {
+      var stored = [Float](repeating: 0, count: rowLength)
+      stored.withUnsafeMutableBufferPointer { stored in
+        if let base = stored.baseAddress { decodeStored(rows: rows, into: base) }
+      }
+      if rows.count == 1 { for index in 0..<rowLength { target[index] = stored[storedIndex(index, of: rowLength)] } }
+    } else {
+      for row in rows {
+        let stored = storedIndex(row, of: rowCount)
+        decodeStored(rows: stored..<stored + 1, into: target + (row - rows.lowerBound) * rowLength)
+      }
+    }
+  }
+
+  /// Decodes rows of the matrix `[rowCount, rowLength]` to bf16, rounding to nearest even.
+  ///
+  /// `target` must have room for `rows.count * rowLength` values.
+  public func decode(rows: Range<Int>, intoBFloat16 target: UnsafeMutablePointer<UInt16>) throws(ModelFileError) {
+    try check(rows)
+    guard rowLength > 0 else { return }
+    // In pieces that stay in the cache.
+    let rowsAtOnce = max(1, 16384 / rowLength)
+    var floats = [Float](repeating: 0, count: rowsAtOnce * rowLength)
+    var first = rows.lowerBound
+    while first < rows.upperBound {
+      let piece = first..<min(first + rowsAtOnce, rows.upperBound)
+      let offset = (first - rows.lowerBound) * rowLength
+      let result = floats.withUnsafeMutableBufferPointer { floats in
+        Result { () throws(ModelFileError) in
+          guard let base = floats.baseAddress else { return }
+          try decode(rows: piece, into: base)
+          sl_encode_bf16(base, Int64(piece.count * rowLength), target + offset)
+        }
+      }
+      try result.get()
+      first = piece.upperBound
+    }
+  }
+
+  /// Decodes the whole tensor to fp32.
+  public func decoded() throws(ModelFileError) -> [Float] {
+    try check(0..<rowCount)
+    var error: ModelFileError?
+    let values = [Float](unsafeUninitializedCapacity: count) { buffer, initialized in
+      guard let base = buffer.baseAddress else { return }
+      do throws(ModelFileError) {
+        try decode(rows: 0..<rowCount, into: base)
+        initialized = count
+      } catch let caught { error = caught }
+    }
+    if let error { throw error }
+    return values
+  }
+
+  /// Asks the system to read the tensor soon.
+  public func prefetch() { file.prefetch(range) }
+
+  /// Gives back the memory of the tensor's pages, so that loading a model does not keep the file resident.
+  public func releasePages() { file.release(range) }
+
+  private func check(_ rows: Range<Int>) throws(ModelFileError) {
+    if !format.isDecodable {
+      throw ModelFileError(
+        file.path,
+        "tensor \(quoted(name)) is stored as \(format.name), which cannot be decoded; supported are "
+          + StorageFormat.decodableNames)
+    }
+    guard rows.lowerBound >= 0, rows.upperBound <= rowCount else {
+      throw ModelFileError(file.path, "tensor \(quoted(name)) has \(rowCount) rows, rows \(rows) were asked for")
+    }
+  }
+
+  /// Where llama.cpp's converter put a row: it turned the two halves of each head into pairs of neighbours.
+  private func storedIndex(_ row: Int, of rows: Int) -> Int {
+    let head = rows / permutedHeads
+    let (base, within) = (row / head * head, row % head)
+    return base + 2 * (within % (head / 2)) + within / (head / 2)
+  }
+
+  /// Decodes rows in the order of the file; the rows were checked.
+  private func decodeStored(rows: Range<Int>, into target: UnsafeMutablePointer<Float>) {
+    let block = format.block
+    let blocksPerRow = rowLength / block.length
+    guard let base = file.bytes.baseAddress, blocksPerRow > 0, !rows.isEmpty else { return }
+    let source = base + range.lowerBound + rows.lowerBound * blocksPerRow * block.byteCount
+    if let decoder = format.decoder {
+      decoder(source, Int64(rows.count * blocksPerRow), target)
+    } else {
+      memcpy(target, source, rows.count * blocksPerRow * block.byteCount)
+    }
+  }
+}
