@@ -48,7 +48,11 @@ let package = Package(
     room("Export", ["Models", "Training"]),
     room("Swiftlet", ["Training", "Export", "CPUDevice", "CommandLineParsing", "CYAML"]),
     .executableTarget(
-      name: "SwiftletCLI", dependencies: ["Swiftlet", "CommandLineParsing"], swiftSettings: strict),
+      name: "SwiftletCLI",
+      dependencies: [
+        "Swiftlet", "Training", "Tokenization", "ModelFiles", "JSONValues", "CommandLineParsing", "CPUKernels",
+      ],
+      swiftSettings: strict),
     // Tests.
     .target(name: "TestSupport", dependencies: ["JSONValues"], path: "Tests/TestSupport", swiftSettings: strict),
     tests(of: "JSONValues"),
@@ -60,6 +64,7 @@ let package = Package(
     tests(of: "Models", ["CPUDevice"]),
     tests(of: "Training", ["CPUDevice"]),
     tests(of: "Swiftlet", ["Training", "CommandLineParsing"]),
+    tests(of: "SwiftletCLI", ["JSONValues"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,1 +1,3 @@
-print("swiftlet")
+import Glibc
+
+exit(SwiftletTool.run(Array(CommandLine.arguments.dropFirst())))

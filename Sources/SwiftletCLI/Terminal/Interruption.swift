@@ -1,0 +1,39 @@
+import Glibc
+import Synchronization
+
+/// The user's ^C or a SIGTERM ended the work; there is nothing to add to what was said.
+struct Interrupted: Error {
+  /// 128 and the signal's number, as shells count.
+  let status: Int32
+}
+
+/// Turns ^C and SIGTERM into a flag that long work reads between two steps; the second signal exits at once.
+enum Interruption {
+  /// The first signal that came; 0 while none has.
+  static var signal: Int32 { pending.load(ordering: .relaxed) }
+
+  /// Whether a signal asks the work to stop.
+  static var isRequested: Bool { signal != 0 }
+
+  /// The error that ends a command after a signal.
+  static var error: Interrupted { Interrupted(status: 128 + signal) }
+
+  /// Installs the handlers.
+  static func catchSignals() {
+    // Touched here, so that the handler never runs a lazy initializer.
+    pending.store(0, ordering: .relaxed)
+    for number in [SIGINT, SIGTERM] {
+      var action = sigaction()
+      action.__sigaction_handler.sa_handler = { number in
+        if pending.exchange(number, ordering: .relaxed) != 0 { _exit(128 + number) }
+      }
+      // No SA_RESTART: a prompt that waits for a line must wake up.
+      sigaction(number, &action, nil)
+    }
+  }
+
+  /// Forgets a signal that has been answered.
+  static func clear() { pending.store(0, ordering: .relaxed) }
+}
+
+private let pending = Atomic<Int32>(0)

@@ -1,0 +1,53 @@
+import Testing
+
+@testable import SwiftletCLI
+
+@Suite struct ProgressLineTests {
+  private final class Screen { var text = "" }
+
+  private func step(_ number: Int, evalLoss: Double? = nil) -> ProgressLine.Step {
+    ProgressLine.Step(
+      step: number, totalSteps: 100, loss: 2.5, learningRate: 2e-4, gradientNorm: 0.75, tokensPerSecond: 1234.4,
+      eta: 75, evalLoss: evalLoss)
+  }
+
+  @Test func textOfAStep() {
+    #expect(
+      ProgressLine.text(step(7))
+        == "step   7/100  loss 2.5000  lr 2.00e-04  grad 0.750  1,234 tokens/s  eta 1m15s")
+    #expect(
+      ProgressLine.text(step(100, evalLoss: 2))
+        == "step 100/100  loss 2.5000  eval 2.0000  lr 2.00e-04  grad 0.750  1,234 tokens/s")
+  }
+
+  @Test func aTerminalRewritesOneLine() {
+    let screen = Screen()
+    var line = ProgressLine(isTerminal: true, columns: { 30 }, write: { screen.text += $0 })
+    line.show(step(1), at: 0)
+    line.show(step(2), at: 0.1)
+    line.finish()
+    line.finish()
+    #expect(screen.text == "\r\u{1B}[Kstep   1/100  loss 2.5000  lr\r\u{1B}[Kstep   2/100  loss 2.5000  lr\n")
+  }
+
+  @Test func anEvaluationStaysOnTheTerminal() {
+    let screen = Screen()
+    var line = ProgressLine(isTerminal: true, columns: { 200 }, write: { screen.text += $0 })
+    line.show(step(1, evalLoss: 3), at: 0)
+    line.finish()
+    #expect(screen.text.hasSuffix("eta 1m15s\n"))
+  }
+
+  @Test func aLogHasALineNowAndThen() {
+    let screen = Screen()
+    var line = ProgressLine(isTerminal: false, write: { screen.text += $0 })
+    // The first, each tenth of the run, one after ten slow seconds, an evaluation, the last.
+    for number in 1...100 {
+      line.show(step(number, evalLoss: number == 57 ? 1 : nil), at: number < 45 ? 0 : number == 45 ? 20 : 21)
+    }
+    line.finish()
+    let shown = screen.text.split(separator: "\n").map { $0.split(separator: "/")[0].split(separator: " ")[1] }
+    #expect(shown == ["1", "11", "21", "31", "41", "45", "55", "57", "67", "77", "87", "97", "100"])
+    #expect(!screen.text.contains("\u{1B}"))
+  }
+}
