@@ -1,5 +1,5 @@
 // Attention in plain C.
-#include "include/attention.h"
+#include "attention_internal.h"
 #include "include/threads.h"
 #include <math.h>
 #include <stdlib.h>
@@ -64,7 +64,7 @@ static void forward_task(void *context, int64_t task, int thread) {
   }
 }
 
-void sl_attention_forward(const sl_attention_shape *shape, const sl_span *spans, int64_t span_count, const void *q,
+void sl_attention_forward_simple(const sl_attention_shape *shape, const sl_span *spans, int64_t span_count, const void *q,
                           int64_t ldq, const void *k, int64_t ldk, const void *v, int64_t ldv, void *o, int64_t ldo,
                           float *lse, int64_t lse_stride) {
   struct call c = {.shape = shape, .spans = spans, .q = q, .k = k, .v = v, .out = o, .lse = lse,
