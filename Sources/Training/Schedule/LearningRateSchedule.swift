@@ -1,8 +1,4 @@
-#if canImport(Glibc)
-  import Glibc
-#else
-  import Musl
-#endif
+import Glibc
 
 /// The learning rate of every step: a warm-up from 0, then a decay, as transformers' `get_scheduler` defines them.
 ///
