@@ -7,6 +7,8 @@
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
+enum { KEY_BLOCK = 64 };  // keys of a tile
+
 struct tiling {
   int64_t padded;          // head_dim rounded up to whole vectors
   int64_t positions;       // query positions of a tile, a multiple of 16

@@ -41,7 +41,6 @@ FN VF dot(VF sum, uint32_t a, const uint32_t *b) {
 #ifndef SL_ATTENTION_TILE
 #define SL_ATTENTION_TILE
 enum product_mode { PRODUCT_STORE, PRODUCT_ADD, PRODUCT_SCALE_ADD };
-enum { KEY_BLOCK = 64 };  // keys of a tile
 #endif
 
 /// `m` rows by `n` vectors of C in registers. A's unit (row, u) lies at a[row · a_row + u · a_step].

@@ -75,10 +75,10 @@ func onEachPath(_ body: (Int32) throws -> Void) rethrows {
   }
 }
 
-/// The largest difference, relative to the largest expected magnitude.
-func relativeError(_ actual: [Double], _ expected: [Double]) -> Double {
+/// The largest difference, relative to the largest expected magnitude, or to `floor` where all are smaller.
+func relativeError(_ actual: [Double], _ expected: [Double], floor: Double = 1e-30) -> Double {
   guard actual.count == expected.count else { return .infinity }
-  let scale = max(expected.map(\.magnitude).max() ?? 0, 1e-30)
+  let scale = max(expected.map(\.magnitude).max() ?? 0, floor)
   var worst = 0.0
   for (a, e) in zip(actual, expected) {
     if a.isNaN != e.isNaN { return .infinity }
