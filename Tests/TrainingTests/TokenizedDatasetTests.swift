@@ -105,7 +105,7 @@ private struct ByteEncoder: ExampleEncoder {
       try tokenized("a.jsonl", lines, .init(maxSequenceLength: 9, strict: true))
     }
     #expect(error?.line == 1)
-    #expect(error?.message == "the sample has 10 tokens, the limit (max_sequence_length) is 9")
+    #expect(error?.message == "the sample has 10 tokens, the limit (--max-seq-length) is 9")
   }
 
   @Test func nothingLeftSaysWhy() throws {
@@ -115,7 +115,7 @@ private struct ByteEncoder: ExampleEncoder {
     let long = #"{"prompt":"abcdef","completion":"c"}"#
     error = #expect(throws: DatasetError.self) { try tokenized("a.jsonl", long, .init(maxSequenceLength: 4)) }
     #expect(error?.message.hasPrefix("nothing to train on: 1 of 1 samples are cut before their first") == true)
-    #expect(error?.message.hasSuffix("raise max_sequence_length (4)") == true)
+    #expect(error?.message.hasSuffix("raise --max-seq-length (4)") == true)
   }
 
   @Test(arguments: [1, 2, 5]) func threadsChangeNothing(threads: Int) throws {

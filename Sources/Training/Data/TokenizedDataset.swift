@@ -80,7 +80,7 @@ public struct TokenizedDataset: Sendable {
           let (path, line) = dataset.location(ofSample: first + index)
           throw DatasetError(
             path: path, line: line,
-            "the sample has \(sample.ids.count) tokens, the limit (max_sequence_length) is \(options.maxSequenceLength)"
+            "the sample has \(sample.ids.count) tokens, the limit (--max-seq-length) is \(options.maxSequenceLength)"
           )
         }
         add(sample)
@@ -134,7 +134,7 @@ public struct TokenizedDataset: Sendable {
       return "nothing to train on: the \(counts.samples) samples have \(missing)"
     }
     return "nothing to train on: \(counts.cutBeforeResponse) of \(counts.samples) samples are cut before their first "
-      + "trained token; raise max_sequence_length (\(options.maxSequenceLength))"
+      + "trained token; raise --max-seq-length (\(options.maxSequenceLength))"
   }
 
   private mutating func add(_ sample: EncodedSample) {

@@ -1,0 +1,107 @@
+import Glibc
+import JSONValues
+import ModelFiles
+
+/// One line of `metrics.jsonl`; a value that a line does not have is left out.
+public struct MetricsLine: Sendable, Equatable {
+  /// Steps done.
+  public var step: Int
+  /// Mean loss of the step's trained tokens.
+  public var loss: Double?
+  /// Learning rate of the step.
+  public var learningRate: Double?
+  /// Norm of the gradient before clipping.
+  public var gradientNorm: Double?
+  /// Tokens per second since the line before.
+  public var tokensPerSecond: Double?
+  /// Tokens seen since the start of the run.
+  public var tokens: Int?
+  /// Mean loss on the held-out data.
+  public var evalLoss: Double?
+
+  /// A line of a step.
+  public init(
+    step: Int, loss: Double? = nil, learningRate: Double? = nil, gradientNorm: Double? = nil,
+    tokensPerSecond: Double? = nil, tokens: Int? = nil, evalLoss: Double? = nil
+  ) {
+    self.step = step
+    self.loss = loss
+    self.learningRate = learningRate
+    self.gradientNorm = gradientNorm
+    self.tokensPerSecond = tokensPerSecond
+    self.tokens = tokens
+    self.evalLoss = evalLoss
+  }
+
+  /// The line as JSON; a number that is not finite becomes null.
+  public var json: JSONValue {
+    func number(_ value: Double) -> JSONValue { value.isFinite ? .number(value) : .null }
+    var object: JSONObject = ["step": .integer(step)]
+    if let loss { object["loss"] = number(loss) }
+    if let learningRate { object["learning_rate"] = number(learningRate) }
+    if let gradientNorm { object["grad_norm"] = number(gradientNorm) }
+    if let tokensPerSecond { object["tokens_per_second"] = number(tokensPerSecond) }
+    if let tokens { object["tokens"] = .integer(tokens) }
+    if let evalLoss { object["eval_loss"] = number(evalLoss) }
+    return .object(object)
+  }
+}
+
+/// Appends to `metrics.jsonl`, a whole line by one write each, so that a reader never sees half of one.
+public final class MetricsLog {
+  /// The file.
+  public let path: String
+  private let descriptor: Int32
+
+  /// Opens the log.
+  ///
+  /// A run resumed after `step` steps drops the lines that it will write again, and a torn last one.
+  public init(path: String, resumedAtStep step: Int? = nil) throws(RunError) {
+    self.path = path
+    descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o666)
+    if descriptor < 0 { throw .system(path, "write") }
+    guard let step else { return }
+    let end: Int
+    do { end = try Self.end(ofLinesUpTo: step, in: path) } catch { throw RunError(path, "\(error)") }
+    if ftruncate(descriptor, off_t(end)) != 0 { throw .system(path, "write") }
+  }
+
+  deinit { close(descriptor) }
+
+  /// Appends a line.
+  public func append(_ line: MetricsLine) throws(RunError) {
+    let bytes = Array((line.json.serialized() + "\n").utf8)
+    let start = lseek(descriptor, 0, SEEK_END)
+    var written = 0
+    while written < bytes.count {
+      let count = bytes.withUnsafeBytes { bytes in
+        write(descriptor, bytes.baseAddress.map { $0 + written }, bytes.count - written)
+      }
+      if count < 0 {
+        if errno == EINTR { continue }
+        let error = RunError.system(path, "write")
+        // What is there of the line goes again: the log holds whole lines only.
+        if start >= 0 { _ = ftruncate(descriptor, start) }
+        throw error
+      }
+      written += count
+    }
+  }
+
+  /// Brings the lines to the disk.
+  public func synchronize() throws(RunError) {
+    if fdatasync(descriptor) != 0, errno != EINVAL { throw .system(path, "write") }
+  }
+
+  /// Where the first line begins that is of a later step, torn, or no metrics at all.
+  private static func end(ofLinesUpTo step: Int, in path: String) throws -> Int {
+    let file = try MappedFile(path: path)
+    var start = 0
+    while start < file.bytes.count, let end = file.bytes[start...].firstIndex(of: 0x0A) {
+      let line = try? JSONValue.parse(UnsafeRawBufferPointer(rebasing: file.bytes[start..<end]))
+      guard let found = line?["step"]?.integer, found <= step else { return start }
+      start = end + 1
+    }
+    return start
+  }
+}
