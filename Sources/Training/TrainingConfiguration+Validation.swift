@@ -18,11 +18,11 @@ public struct TrainingConfigurationError: Error, Equatable, CustomStringConverti
 extension TrainingConfiguration {
   /// This configuration, when every value can be used; else throws the first that cannot.
   public func validated() throws(TrainingConfigurationError) -> TrainingConfiguration {
-    try require(!model.isEmpty, "model", "is missing; name a model folder or a .gguf file")
-    try require(!data.isEmpty, "data", "is missing; name at least one dataset")
-    try require(!data.contains(""), "data", "is empty; name a file")
-    try require(evalData != "", "eval-data", "is empty; name a file")
-    try require(!output.isEmpty, "output", "is empty; name a folder")
+    try require(!model.isEmpty, "model", "missing; name a model folder or a .gguf file")
+    try require(!data.isEmpty, "data", "missing; name at least one dataset")
+    try require(!data.contains(""), "data", "empty; name a file")
+    try require(evalData != "", "eval-data", "empty; name a file")
+    try require(!output.isEmpty, "output", "empty; name a folder")
 
     try require(threads, in: 1...4096, "threads")
     if let memory {
@@ -58,7 +58,7 @@ extension TrainingConfiguration {
 
     try require(evalSteps, in: 1...1_000_000_000, "eval-steps")
     try require(
-      evalSteps == nil || evalData != nil, "eval-steps", "has nothing to evaluate; name a dataset with eval-data")
+      evalSteps == nil || evalData != nil, "eval-steps", "nothing to evaluate; name a dataset with eval-data")
     try require(saveSteps, in: 0...1_000_000_000, "save-steps")
     try require(saveLimit, in: 1...1_000_000_000, "save-limit")
     try require(logSteps, in: 1...1_000_000_000, "log-steps")
@@ -67,7 +67,7 @@ extension TrainingConfiguration {
 
   private func validateTargetModules() throws(TrainingConfigurationError) {
     let option = "target-modules"
-    try require(!targetModules.isEmpty, option, "is empty; name at least one of \(Self.projectionList)")
+    try require(!targetModules.isEmpty, option, "empty; name at least one of \(Self.projectionList)")
     var seen: Set<String> = []
     for module in targetModules {
       try require(
