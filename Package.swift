@@ -63,6 +63,7 @@ let package = Package(
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice"]),
     tests(of: "Training", ["CPUDevice"]),
+    tests(of: "Export"),
     tests(of: "Swiftlet", ["Training", "CommandLineParsing"]),
     tests(of: "SwiftletCLI", ["JSONValues"]),
   ],
