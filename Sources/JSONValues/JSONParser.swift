@@ -323,7 +323,8 @@ private struct JSONParser {
       let digit = bytes[position] &- UInt8(ascii: "0")
       if digit > 9 { return }
       value = value &* 10 &+ UInt64(digit)
-      if value != 0 || count == 0 { count += 1 }
+      // Zeros before the first other digit do not count; `value` itself may wrap to zero once there are too many digits.
+      if count != 1 || value != 0 { count += 1 }
       position += 1
     }
   }

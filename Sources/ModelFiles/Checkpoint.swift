@@ -55,7 +55,8 @@ public final class Checkpoint: Sendable {
     tensors = Dictionary(weights.tensorNames.compactMap { name in weights.tensor(name).map { (name, $0) } }) { $1 }
   }
 
-  private init(gguf: GGUFFile) throws(ModelFileError) {
+  /// Gives the tensors of a GGUF their other names.
+  init(gguf: GGUFFile) throws(ModelFileError) {
     let configuration = try ModelConfiguration(gguf: gguf)
     var names: [String] = []
     var tensors: [String: StoredTensor] = [:]

@@ -28,13 +28,13 @@ public struct StoredTensor: Sendable {
   }
 
   /// The number of elements.
-  public var count: Int { shape.reduce(1, *) }
+  public var count: Int { elementCount(shape) ?? 0 }
 
   /// The length of a row: the last dimension.
   public var rowLength: Int { shape.last ?? 1 }
 
-  /// The number of rows: the product of all dimensions but the last.
-  public var rowCount: Int { shape.dropLast().reduce(1, *) }
+  /// The number of rows: the product of all dimensions but the last; none where there are no elements.
+  public var rowCount: Int { rowLength == 0 ? 0 : count / rowLength }
 
   /// The bytes as they lie in the file; valid while `file` lives.
   ///

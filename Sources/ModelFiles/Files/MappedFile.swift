@@ -10,12 +10,22 @@ public final class MappedFile: @unchecked Sendable {
   /// All bytes of the file; valid as long as this object lives.
   public let bytes: UnsafeRawBufferPointer
 
+  private let isOwner: Bool
+
+  /// Takes bytes that somebody else keeps in memory for the life of this object.
+  init(path: String, unowned bytes: UnsafeRawBufferPointer) {
+    self.path = path
+    self.bytes = bytes
+    isOwner = false
+  }
+
   /// Maps a file.
   public init(path: String) throws(ModelFileError) {
     // Not blocking, so that a pipe is refused below instead of waited for.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     if descriptor < 0 { throw .system(path, "open") }
     defer { close(descriptor) }
+    isOwner = true
     var status = stat()
     if fstat(descriptor, &status) != 0 { throw .system(path, "open") }
     if status.st_mode & S_IFMT == S_IFDIR { throw ModelFileError(path, "this is a folder, a file was expected") }
@@ -33,7 +43,7 @@ public final class MappedFile: @unchecked Sendable {
   }
 
   deinit {
-    if let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
+    if isOwner, let base = bytes.baseAddress { munmap(UnsafeMutableRawPointer(mutating: base), bytes.count) }
   }
 
   /// Asks the system to read a range soon.
