@@ -28,6 +28,7 @@ struct backward {
   _Atomic(int32_t) *blocks_done; // per (tile, kv head): blocks of keys whose part of dQ has been added
   float *delta, *lse2;           // per (tile, kv head, head of the group, position): Σ dO · O; log-sum-exp in base 2
   float *dq_sums;                // per (tile, kv head, head of the group, position): [padded]
+  uint32_t *q_units, *d_o_units; // per (tile, kv head): units along head_dim, then (pairs only) along the rows
 };
 
 /// Lays the workspace out; with `base` NULL only its size counts.
@@ -49,6 +50,8 @@ static size_t lay_out(struct backward *c, char *base) {
   PLACE(delta, rows);
   PLACE(lse2, rows);
   PLACE(dq_sums, rows * (size_t)c->tiling.padded);
+  PLACE(q_units, rows * (size_t)c->tiling.padded);
+  PLACE(d_o_units, rows * (size_t)c->tiling.padded);
 #undef PLACE
   return at;
 }
@@ -93,7 +96,7 @@ void sl_attention_backward(const sl_attention_shape *shape, const sl_span *spans
 #else
 #include "attention_tile.h"
 
-/// delta and lse2 of one tile of one key head's group.
+/// Packs the queries and dO of one tile of one key head's group, and computes its delta and lse2.
 static void SL_NAME(prepare_task)(void *context, int64_t task, int thread) {
   (void)thread;
   const struct backward *c = context;
@@ -103,8 +106,20 @@ static void SL_NAME(prepare_task)(void *context, int64_t task, int thread) {
   const sl_span *span = &c->spans[index];
   int64_t q_first = (tile - c->first_tile[index]) * positions;
   atomic_store_explicit(&c->blocks_done[task], 0, memory_order_relaxed);
-  for (int64_t g = 0; g < group; g++)
-    for (int64_t p = 0; p < positions; p++) {
+  const size_t size = sl_dtype_size(s->dtype);
+  const int64_t padded = c->tiling.padded, rows = group * positions, q_count = min_of(positions, span->q_count - q_first);
+  unit *q = c->q_units + task * rows * padded, *d_o = c->d_o_units + task * rows * padded;
+  const int64_t first_row = span->q_begin + q_first, column = kv_head * group * d;
+  pack_natural((const char *)c->q + (size_t)(first_row * c->ldq + column) * size, c->ldq, q_count, positions, group, d,
+               padded, s->dtype, q);
+  pack_natural((const char *)c->d_o + (size_t)(first_row * c->lddo + column) * size, c->lddo, q_count, positions, group,
+               d, padded, s->dtype, d_o);
+#if SL_PAIR == 2
+  pack_pairs(q, rows, padded, q + rows * UNITS(padded));
+  pack_pairs(d_o, rows, padded, d_o + rows * UNITS(padded));
+#endif
+  for (int64_t p = 0; p < positions; p++)
+    for (int64_t g = 0; g < group; g++) {
       int64_t r = (task * group + g) * positions + p, head = kv_head * group + g, i = 0;
       if (q_first + p >= span->q_count) {
         c->delta[r] = 0;
@@ -178,21 +193,19 @@ static void SL_NAME(key_block_task)(void *context, int64_t task, int thread) {
   _Alignas(64) unit keys[KEY_BLOCK * UNITS(padded)], values[KEY_BLOCK * UNITS(padded)];      // transposed
   _Alignas(64) unit natural[KEY_BLOCK * UNITS(padded)], keys_by_key[UNITS(KEY_BLOCK) * padded];
   _Alignas(64) float dk[KEY_BLOCK * padded], dv[KEY_BLOCK * padded];
-  _Alignas(64) unit q[most * UNITS(padded)], d_o[most * UNITS(padded)];
   _Alignas(64) float scores[most * KEY_BLOCK], d_weights[most * KEY_BLOCK];
   _Alignas(64) unit weights[UNITS(most) * KEY_BLOCK], d_scores[UNITS(most) * KEY_BLOCK];
 #if SL_PAIR == 2
-  _Alignas(64) unit q_by_row[UNITS(most) * padded], d_o_by_row[UNITS(most) * padded];
   _Alignas(64) unit d_scores_by_key[most * UNITS(KEY_BLOCK)];
 #else
-  unit *q_by_row = q, *d_o_by_row = d_o, *d_scores_by_key = d_scores;
+  unit *d_scores_by_key = d_scores;
 #endif
 
   const char *v = (const char *)c->v + (size_t)((span->kv_begin + key) * c->ldv + t->kv_head * d) * size;
   const char *k = (const char *)c->k + (size_t)((span->kv_begin + key) * c->ldk + t->kv_head * d) * size;
-  pack_natural(v, c->ldv, key_count, KEY_BLOCK, d, padded, s->dtype, natural);
+  pack_natural(v, c->ldv, key_count, KEY_BLOCK, 1, d, padded, s->dtype, natural);
   pack_transposed(natural, UNITS(padded), values);
-  pack_natural(k, c->ldk, key_count, KEY_BLOCK, d, padded, s->dtype, natural);
+  pack_natural(k, c->ldk, key_count, KEY_BLOCK, 1, d, padded, s->dtype, natural);
   pack_transposed(natural, UNITS(padded), keys);
 #if SL_PAIR == 2
   pack_pairs(natural, KEY_BLOCK, padded, keys_by_key);
@@ -218,16 +231,12 @@ static void SL_NAME(key_block_task)(void *context, int64_t task, int thread) {
       const int64_t heads = min_of(c->tiling.heads_per_tile, group - g), rows = heads * positions;
       const int64_t first_row = (slot * group + g) * positions, first_head = t->kv_head * group + g;
       float *dq = c->dq_sums + first_row * padded;
-      for (int64_t h = 0; h < heads; h++) {
-        int64_t row = span->q_begin + q_first, column = (first_head + h) * d;
-        pack_natural((const char *)c->q + (size_t)(row * c->ldq + column) * size, c->ldq, q_count, positions, d, padded,
-                     s->dtype, q + h * positions * UNITS(padded));
-        pack_natural((const char *)c->d_o + (size_t)(row * c->lddo + column) * size, c->lddo, q_count, positions, d,
-                     padded, s->dtype, d_o + h * positions * UNITS(padded));
-      }
+      const unit *q = c->q_units + slot * group * positions * padded + g * positions * UNITS(padded);
+      const unit *d_o = c->d_o_units + slot * group * positions * padded + g * positions * UNITS(padded);
 #if SL_PAIR == 2
-      pack_pairs(q, rows, padded, q_by_row);
-      pack_pairs(d_o, rows, padded, d_o_by_row);
+      const unit *q_by_row = q + group * positions * UNITS(padded), *d_o_by_row = d_o + group * positions * UNITS(padded);
+#else
+      const unit *q_by_row = q, *d_o_by_row = d_o;
 #endif
       product(rows, columns, UNITS(padded), q, UNITS(padded), true, keys, KEY_BLOCK, scores, KEY_BLOCK, PRODUCT_STORE,
               NULL);

@@ -76,13 +76,13 @@ static void SL_NAME(pack_task)(void *context, int64_t task, int thread) {
   const char *v = (const char *)c->v + (size_t)((span->kv_begin + first) * c->ldv + head * s->head_dim) * size;
   unit *keys = c->packed + task * c->block_units, *values = keys + KEY_BLOCK * c->padded;
   _Alignas(64) unit natural[KEY_BLOCK * UNITS(c->padded)];
-  pack_natural(k, c->ldk, count, KEY_BLOCK, s->head_dim, c->padded, s->dtype, natural);
+  pack_natural(k, c->ldk, count, KEY_BLOCK, 1, s->head_dim, c->padded, s->dtype, natural);
   pack_transposed(natural, UNITS(c->padded), keys);
 #if SL_PAIR == 2
-  pack_natural(v, c->ldv, count, KEY_BLOCK, s->head_dim, c->padded, s->dtype, natural);
+  pack_natural(v, c->ldv, count, KEY_BLOCK, 1, s->head_dim, c->padded, s->dtype, natural);
   pack_pairs(natural, KEY_BLOCK, c->padded, values);
 #else
-  pack_natural(v, c->ldv, count, KEY_BLOCK, s->head_dim, c->padded, s->dtype, values);
+  pack_natural(v, c->ldv, count, KEY_BLOCK, 1, s->head_dim, c->padded, s->dtype, values);
 #endif
 }
 
@@ -164,10 +164,8 @@ static void SL_NAME(tile_task)(void *context, int64_t task, int thread) {
   _Alignas(64) float o[rows * padded], scores[rows * KEY_BLOCK], sums[rows * SL_WIDTH];
   _Alignas(64) float maximum[rows], alpha[rows];
   _Alignas(64) unit weights[rows * UNITS(KEY_BLOCK)];
-  for (int64_t h = 0; h < heads; h++) {
-    const char *source = (const char *)c->q + (size_t)((span->q_begin + q_first) * c->ldq + (first_head + h) * d) * size;
-    pack_natural(source, c->ldq, q_count, positions, d, padded, s->dtype, q + h * positions * UNITS(padded));
-  }
+  const char *source = (const char *)c->q + (size_t)((span->q_begin + q_first) * c->ldq + first_head * d) * size;
+  pack_natural(source, c->ldq, q_count, positions, heads, d, padded, s->dtype, q);
   for (int64_t r = 0; r < rows; r++) maximum[r] = -1e30f;
   memset(sums, 0, sizeof(float) * (size_t)(rows * SL_WIDTH));
 

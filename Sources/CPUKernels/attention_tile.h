@@ -10,6 +10,7 @@
 #undef micro
 #undef product
 #undef exp2_tile
+#undef pack_row
 #undef pack_natural
 #undef pack_pairs
 #undef pack_transposed
@@ -20,6 +21,7 @@
 #define micro SL_NAME(micro)
 #define product SL_NAME(product)
 #define exp2_tile SL_NAME(exp2_tile)
+#define pack_row SL_NAME(pack_row)
 #define pack_natural SL_NAME(pack_natural)
 #define pack_pairs SL_NAME(pack_pairs)
 #define pack_transposed SL_NAME(pack_transposed)
@@ -150,27 +152,44 @@ FN VF exp2_tile(VF x) {
 #endif
 }
 
-/// Rows of `width` elements at `stride` -> units [rows][UNITS(padded)], zeros beyond `width` and from `count` rows on.
-FN void pack_natural(const void *source, int64_t stride, int64_t count, int64_t rows, int64_t width, int64_t padded,
-                     sl_dtype dtype, unit *out) {
-  for (int64_t r = 0; r < rows; r++, out += UNITS(padded)) {
-    if (r >= count) {
-      memset(out, 0, sizeof(unit) * (size_t)UNITS(padded));
-      continue;
-    }
+/// One row of `width` elements -> UNITS(padded) units, zeros beyond `width`.
+FN void pack_row(const void *source, int64_t width, int64_t padded, sl_dtype dtype, unit *out) {
+  int64_t i = 0;
 #if SL_PAIR == 2
-    memcpy(out, (const uint16_t *)source + r * stride, (size_t)width * 2);
-    memset((uint16_t *)out + width, 0, (size_t)(padded - width) * 2);
-#else
-    int64_t i = 0;
-    for (; i + SL_WIDTH <= width; i += SL_WIDTH) v_store(out, i, SL_F32, v_load(source, r * stride + i, dtype));
-    if (i < width) {
-      v_store(out, i, SL_F32, v_load_part(source, r * stride + i, width - i, dtype));
-      i += SL_WIDTH;
-    }
-    for (; i < padded; i += SL_WIDTH) v_store(out, i, SL_F32, (VF){});
-#endif
+  const uint16_t *row = source;
+  uint16_t *to = (uint16_t *)out;
+  for (; i + 32 <= width; i += 32) {
+    __m512i x = _mm512_loadu_si512(row + i);
+    __asm__("" : "+v"(x));  // else the loop becomes a call of memcpy, and the misses of several rows no longer overlap
+    _mm512_storeu_si512(to + i, x);
   }
+  for (; i < padded; i += 16) {
+    __mmask16 mask = (__mmask16)(i + 16 <= width ? 0xffff : i < width ? (1 << (width - i)) - 1 : 0);
+    _mm256_storeu_si256((__m256i *)(to + i), _mm256_maskz_loadu_epi16(mask, row + i));
+  }
+#else
+  for (; i + SL_WIDTH <= width; i += SL_WIDTH) v_store(out, i, SL_F32, v_load(source, i, dtype));
+  if (i < width) {
+    v_store(out, i, SL_F32, v_load_part(source, i, width - i, dtype));
+    i += SL_WIDTH;
+  }
+  for (; i < padded; i += SL_WIDTH) v_store(out, i, SL_F32, (VF){});
+#endif
+}
+
+/// `positions` rows at `stride` of `heads` adjacent heads -> units [heads][positions][UNITS(padded)]; zeros from row
+/// `count` on.
+FN void pack_natural(const void *source, int64_t stride, int64_t count, int64_t positions, int64_t heads, int64_t width,
+                     int64_t padded, sl_dtype dtype, unit *out) {
+  const size_t size = sl_dtype_size(dtype);
+  for (int64_t p = 0; p < positions; p++)
+    for (int64_t h = 0; h < heads; h++) {
+      unit *to = out + (h * positions + p) * UNITS(padded);
+      if (p < count)
+        pack_row((const char *)source + (size_t)(p * stride + h * width) * size, width, padded, dtype, to);
+      else
+        memset(to, 0, sizeof(unit) * (size_t)UNITS(padded));
+    }
 }
 
 #if SL_PAIR == 2
