@@ -1,0 +1,56 @@
+/// A plan of which tensors lie where in one block of memory, made before anything is allocated.
+///
+/// Reserve what must live side by side; put what lives one after the other into ``scope(_:)``s, whose reservations
+/// share memory. `byteCount` is then the peak, known exactly in advance.
+public struct ArenaPlan: Sendable {
+  /// The place of a tensor in an arena made from the plan.
+  public struct Slot: Sendable {
+    fileprivate let byteOffset: Int
+    fileprivate let rows: Int
+    fileprivate let columns: Int
+    fileprivate let dtype: DType
+    /// Bytes that the slot takes.
+    public var byteCount: Int { rows * columns * dtype.byteCount }
+  }
+
+  /// The largest number of bytes in use at once.
+  public private(set) var byteCount = 0
+  private var top = 0
+  // Rows of matrix operands begin at a cache line; a GPU's vector loads want no more.
+  private static let alignment = 256
+
+  /// An empty plan.
+  public init() {}
+
+  /// Reserves room for a dense matrix.
+  public mutating func reserve(rows: Int, columns: Int, _ dtype: DType) -> Slot {
+    let slot = Slot(byteOffset: top, rows: rows, columns: columns, dtype: dtype)
+    top += (slot.byteCount + Self.alignment - 1) / Self.alignment * Self.alignment
+    byteCount = max(byteCount, top)
+    return slot
+  }
+
+  /// Runs `body`, whose reservations are given back at its end: what is reserved later may lie in the same place.
+  public mutating func scope<Result>(_ body: (inout ArenaPlan) -> Result) -> Result {
+    let mark = top
+    defer { top = mark }
+    return body(&self)
+  }
+}
+
+/// The memory of an ``ArenaPlan``.
+public struct Arena: Sendable {
+  /// The block that all tensors of the plan lie in.
+  public let buffer: DeviceBuffer
+
+  /// Allocates what `plan` needs on `device`.
+  public init(_ plan: ArenaPlan, on device: some Device) throws {
+    buffer = try device.allocate(byteCount: max(plan.byteCount, 1))
+  }
+
+  /// The tensor at `slot`, with its first `rows` rows when given.
+  public subscript(_ slot: ArenaPlan.Slot, rows rows: Int? = nil) -> Tensor {
+    Tensor(
+      buffer, byteOffset: slot.byteOffset, rows: rows ?? slot.rows, columns: slot.columns, dtype: slot.dtype)
+  }
+}

@@ -1,0 +1,177 @@
+/// A processor that holds tensors and runs the fused operations that a Llama is made of.
+///
+/// The model's mathematics is written once against this list, forward beside backward. Shapes are `[rows, columns]`; `T`
+/// is the number of tokens of a packed batch. "fp32" and "compute" name the element type an argument must have:
+/// ``computeType`` is the type of matrix operands and of what is kept for the backward pass. The residual stream and its
+/// gradient are ``residualType``. Unless a comment says "adds", outputs are assigned. A device is used from one thread
+/// at a time.
+public protocol Device: AnyObject, Sendable {
+  /// What a person calls this device, e.g. "AMD EPYC (2 threads, avx512-bf16, oneDNN 2.6.3)".
+  var description: String { get }
+  /// Element type of matrix operands and of activations kept for the backward pass.
+  var computeType: DType { get }
+  /// Element type of the residual stream and of its gradient.
+  var residualType: DType { get }
+  /// Whether q, k, v (and gate, up) want to be slices of one buffer's rows rather than buffers of their own.
+  var fusesProjections: Bool { get }
+  /// The number of tokens of a batch should be a multiple of this.
+  var rowAlignment: Int { get }
+
+  // MARK: Memory
+
+  /// Allocates at least `byteCount` bytes of undefined content.
+  func allocate(byteCount: Int) throws -> DeviceBuffer
+  /// Copies dense host memory of `tensor.byteCount` bytes into `tensor`.
+  func upload(_ source: UnsafeRawBufferPointer, to tensor: Tensor) throws
+  /// Copies `tensor` into dense host memory of `tensor.byteCount` bytes.
+  func download(_ tensor: Tensor, to destination: UnsafeMutableRawBufferPointer) throws
+  /// Sets every element to zero.
+  func zero(_ tensor: Tensor) throws
+  /// Copies elements between tensors of one shape, converting their type when it differs.
+  func copy(_ source: Tensor, to destination: Tensor) throws
+  /// Copies row `rows[i]` of `source` to row i of `destination`.
+  func gather(_ source: Tensor, rows: [Int32], to destination: Tensor) throws
+  /// Copies row i of `source` to row `rows[i]` of `destination`; other rows keep what they hold.
+  func scatter(_ source: Tensor, to destination: Tensor, rows: [Int32]) throws
+
+  // MARK: Matrices
+
+  /// Takes in a frozen matrix of `outputs` rows and `inputs` columns. `decode` writes the rows of a range as dense fp32,
+  /// and may be called from several threads at once.
+  func makeFrozenMatrix(
+    outputs: Int, inputs: Int, directions: ProductDirections,
+    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws -> any FrozenMatrix
+  /// Makes `matrix` serve `directions` as well; `decode` must give the same rows as when it was made.
+  func extend(
+    _ matrix: any FrozenMatrix, directions: ProductDirections,
+    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void) throws
+
+  /// y_j = x · W_jᵀ + (dropout(x) · A_jᵀ) · (s·B_j)ᵀ for each projection j of a group that reads the same x.
+  /// - x: compute `[T, inputs]`.
+  /// - outputs: `[T, outputs_j]`, compute or fp32; added to instead when `accumulate`.
+  /// - lowRank: compute `[T, rank_j]`, receives x · A_jᵀ for the backward pass; nil where a projection has no pair.
+  /// - dropout: nil outside training.
+  func linear(
+    _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
+    dropout: DropoutKey?) throws
+
+  /// Only what ``linear(_:_:into:lowRank:accumulate:dropout:)`` leaves in `lowRank`, without the products themselves.
+  func lowRankInput(_ x: Tensor, _ projections: [Projection], into lowRank: [Tensor?], dropout: DropoutKey?) throws
+
+  /// dx = Σ_j dy_j · W_j + (dy_j · s·B_j) · A_j; adds to each pair's `gradientB`.
+  /// - gradients: dy_j, compute `[T, outputs_j]`.
+  /// - lowRank: what ``linear(_:_:into:lowRank:accumulate:dropout:)`` left.
+  /// - lowRankGradients: compute `[T, rank_j]`, receives dy_j · s·B_j.
+  /// - dx: `[T, inputs]`, compute or fp32; nil when nothing below needs it.
+  func linearBackward(
+    _ gradients: [Tensor], _ projections: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?],
+    into dx: Tensor?, dropout: DropoutKey?) throws
+
+  /// Adds (dy_j · s·B_j)ᵀ · dropout(x) to each pair's `gradientA`. x: compute `[T, inputs]`, recomputed by then.
+  func linearBackwardA(
+    _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?) throws
+
+  /// y = x · Wᵀ with an fp32 result: the head. x: compute `[n, inputs]`.
+  func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws
+  /// dx = dlogits · W. dlogits: compute `[n, outputs]`; dx: fp32 `[n, inputs]`.
+  func logitsBackward(_ gradient: Tensor, _ head: any FrozenMatrix, into dx: Tensor) throws
+
+  // MARK: Normalization, rotation, activation, attention
+
+  /// y = x / rms(x) · γ. x: residual `[T, H]`; y: compute `[T, H]`; rstd: fp32 `[1, T]`; saved: compute `[T, H]`, receives
+  /// x as the backward pass will read it. γ: fp32 `[1, H]`.
+  func rmsNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor, saved: Tensor?) throws
+  /// y again, from what was saved.
+  func rmsNormAgain(_ saved: Tensor, rstd: Tensor, _ gamma: Tensor, into y: Tensor) throws
+  /// Adds the gradient through the norm to `dx` (residual `[T, H]`) and leaves a compute copy of the sum in `copy`.
+  /// dy: fp32 `[T, H]`.
+  func rmsNormBackward(_ dy: Tensor, saved: Tensor, rstd: Tensor, _ gamma: Tensor, addingTo dx: Tensor, copy: Tensor?)
+    throws
+
+  /// Adds `bias` (fp32 `[1, heads · headDimension]`) where given, then rotates each head of `x` (compute `[T, heads ·
+  /// headDimension]`) in place by its position's angles: pairs (i, i + rotary/2), as Hugging Face stores them.
+  /// `cosines`, `sines`: fp32 `[positions, rotary/2]`; `inverse` turns back (the backward pass).
+  func rotate(
+    _ x: Tensor, headDimension: Int, bias: Tensor?, positions: [Int32], cosines: Tensor, sines: Tensor, inverse: Bool)
+    throws
+  /// Adds `bias` (fp32 `[1, columns]`) to each row of `x` (compute).
+  func addBias(_ bias: Tensor, to x: Tensor) throws
+
+  /// output = softmax(scale · q kᵀ) v within each span, causal. q: compute `[T, heads · d]`; k, v: compute
+  /// `[·, keyValueHeads · d]`; logSumExp: fp32 `[heads, T]`, nil when no backward pass follows.
+  func attention(
+    _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
+    logSumExp: Tensor?) throws
+  /// dq, dk, dv from dOutput. `workspace`: at least ``attentionWorkspace(_:_:)`` bytes.
+  func attentionBackward(
+    _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
+    _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor)
+    throws
+  /// Bytes of workspace that ``attentionBackward(_:_:_:_:_:logSumExp:_:_:into:_:_:workspace:)`` needs.
+  func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int
+
+  /// y = silu(gate) · up. All compute `[T, I]`.
+  func swiGLU(_ gate: Tensor, _ up: Tensor, into y: Tensor) throws
+  /// Turns `gate` and `up` into their gradients in place, given dy; y is computed again where wanted.
+  func swiGLUBackward(_ dy: Tensor, _ gate: Tensor, _ up: Tensor, y: Tensor?) throws
+
+  // MARK: Loss
+
+  /// The summed cross-entropy of rows of fp32 logits `[n, V]` against `targets` (none negative), and its gradient
+  /// (softmax − one-hot) · scale into `gradient` (compute `[n, V]`) where wanted; a row's loss into `rowLosses` (n host
+  /// values) where wanted.
+  func crossEntropy(
+    _ logits: Tensor, targets: [Int32], scale: Float, gradient: Tensor?, rowLosses: UnsafeMutablePointer<Float>?) throws
+    -> Double
+
+  // MARK: Optimizer
+
+  /// The sum of squares of an fp32 tensor, summed in a fixed order; not finite when an element is not.
+  func squaredNorm(_ x: Tensor) throws -> Double
+  /// One AdamW step on flat fp32 tensors of one size, in place (Loshchilov & Hutter, 2019: decay apart from the moments).
+  func adamW(parameters: Tensor, gradients: Tensor, firstMoment: Tensor, secondMoment: Tensor, _ step: AdamWStep) throws
+  /// destination = source · scale, converting the type; both dense, of one size.
+  func scale(_ source: Tensor, by factor: Float, to destination: Tensor) throws
+
+  /// Waits until all that was asked for is done.
+  func synchronize() throws
+}
+
+/// The numbers of one AdamW step.
+public struct AdamWStep: Sendable, Equatable {
+  /// The learning rate η.
+  public var learningRate: Float
+  /// Decay rates of the moments.
+  public var beta1: Float
+  public var beta2: Float
+  /// Added to the root of the second moment.
+  public var epsilon: Float
+  /// Parameters shrink by η · weightDecay.
+  public var weightDecay: Float
+  /// What gradients are multiplied by first: clipping.
+  public var gradientScale: Float
+  /// 1 for the first step: the bias correction.
+  public var step: Int
+
+  /// A step from its numbers.
+  public init(
+    learningRate: Float, beta1: Float, beta2: Float, epsilon: Float, weightDecay: Float, gradientScale: Float, step: Int
+  ) {
+    self.learningRate = learningRate
+    self.beta1 = beta1
+    self.beta2 = beta2
+    self.epsilon = epsilon
+    self.weightDecay = weightDecay
+    self.gradientScale = gradientScale
+    self.step = step
+  }
+}
+
+/// What a device cannot do for want of memory, a library or an instruction.
+public struct DeviceError: Error, CustomStringConvertible, Equatable {
+  /// One line for the user.
+  public let description: String
+  /// An error with its line.
+  public init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,32 @@
+/// A linear layer: a frozen matrix and, when it is being fine-tuned or an adapter is loaded, a low-rank pair beside it.
+public struct Projection: Sendable {
+  /// W: `[outputs, inputs]`.
+  public let matrix: any FrozenMatrix
+  /// The adapter beside it.
+  public var lowRank: LowRankPair?
+
+  /// A projection from its parts.
+  public init(_ matrix: any FrozenMatrix, lowRank: LowRankPair? = nil) {
+    self.matrix = matrix
+    self.lowRank = lowRank
+  }
+
+  /// The number of output features.
+  public var outputs: Int { matrix.outputs }
+  /// The number of input features.
+  public var inputs: Int { matrix.inputs }
+}
+
+/// What makes one step's dropout reproducible: the same key drops the same elements, forward, backward and recomputed.
+public struct DropoutKey: Sendable, Equatable {
+  /// The run's seed.
+  public var seed: UInt64
+  /// A number that no other micro-batch of the run has.
+  public var counter: UInt64
+
+  /// A key from its parts.
+  public init(seed: UInt64, counter: UInt64) {
+    self.seed = seed
+    self.counter = counter
+  }
+}
