@@ -34,8 +34,8 @@ let package = Package(
     .target(name: "CBlockFormats", cSettings: kernels),
     .target(
       name: "CPUKernels", cSettings: kernels,
-      // oneDNN ships no .pc file on Debian. gomp is the thread pool that oneDNN itself runs on: our kernels share it.
-      linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp"), .linkedLibrary("m")]),
+      // oneDNN ships no .pc file on Debian.
+      linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("m")]),
     // Rooms.
     room("JSONValues", []),
     room("CommandLineParsing", []),

@@ -6,26 +6,27 @@ enum { swiglu_columns = 4096 };  // of a task
 
 struct swiglu {
   int64_t width, chunks, ld, ld_act, ld_dact, ld_dgu;
-  const char *gate_up, *d_act;
-  char *act, *d_gate_up;
+  const char *gate, *up, *d_act;
+  char *act, *d_gate, *d_up;
   sl_dtype dtype;
 };
 
 #define SL_SOURCE "swiglu.c"
 #include "each_path.h"
 
-void sl_swiglu_forward(int64_t rows, int64_t width, const void *gate_up, int64_t ld, void *act, int64_t ld_act,
-                       sl_dtype dtype) {
+void sl_swiglu_forward(int64_t rows, int64_t width, const void *gate, const void *up, int64_t ld, void *act,
+                       int64_t ld_act, sl_dtype dtype) {
   struct swiglu c = {.width = width, .chunks = (width + swiglu_columns - 1) / swiglu_columns, .ld = ld,
-                     .ld_act = ld_act, .gate_up = gate_up, .act = act, .dtype = dtype};
+                     .ld_act = ld_act, .gate = gate, .up = up, .act = act, .dtype = dtype};
   sl_parallel(rows * c.chunks, SL_CHOOSE(swiglu_forward_task), &c);
 }
 
-void sl_swiglu_backward(int64_t rows, int64_t width, const void *gate_up, int64_t ld, const void *d_act,
-                        int64_t ld_dact, void *d_gate_up, int64_t ld_dgu, void *act, int64_t ld_act, sl_dtype dtype) {
+void sl_swiglu_backward(int64_t rows, int64_t width, const void *gate, const void *up, int64_t ld, const void *d_act,
+                        int64_t ld_dact, void *d_gate, void *d_up, int64_t ld_dgu, void *act, int64_t ld_act,
+                        sl_dtype dtype) {
   struct swiglu c = {.width = width, .chunks = (width + swiglu_columns - 1) / swiglu_columns, .ld = ld,
-                     .ld_act = ld_act, .ld_dact = ld_dact, .ld_dgu = ld_dgu, .gate_up = gate_up, .d_act = d_act,
-                     .act = act, .d_gate_up = d_gate_up, .dtype = dtype};
+                     .ld_act = ld_act, .ld_dact = ld_dact, .ld_dgu = ld_dgu, .gate = gate, .up = up, .d_act = d_act,
+                     .act = act, .d_gate = d_gate, .d_up = d_up, .dtype = dtype};
   sl_parallel(rows * c.chunks, SL_CHOOSE(swiglu_backward_task), &c);
 }
 
@@ -49,7 +50,8 @@ static void SL_NAME(swiglu_forward_task)(void *context, int64_t task, int thread
   int64_t row = task / c->chunks, first = task % c->chunks * swiglu_columns;
   int64_t n = c->width - first < swiglu_columns ? c->width - first : swiglu_columns;
   int64_t size = (int64_t)sl_dtype_size(c->dtype);
-  const char *gate = c->gate_up + (row * c->ld + first) * size, *up = gate + c->width * size;
+  int64_t at = (row * c->ld + first) * size;
+  const char *gate = c->gate + at, *up = c->up + at;
   char *act = c->act + (row * c->ld_act + first) * size;
   if (c->dtype == SL_F32)
     SL_NAME(swiglu_forward_columns)(gate, up, act, n, SL_F32);
@@ -84,9 +86,11 @@ static void SL_NAME(swiglu_backward_task)(void *context, int64_t task, int threa
   int64_t row = task / c->chunks, first = task % c->chunks * swiglu_columns;
   int64_t n = c->width - first < swiglu_columns ? c->width - first : swiglu_columns;
   int64_t size = (int64_t)sl_dtype_size(c->dtype);
-  const char *gate = c->gate_up + (row * c->ld + first) * size, *up = gate + c->width * size;
+  int64_t at = (row * c->ld + first) * size;
+  const char *gate = c->gate + at, *up = c->up + at;
   const char *d_act = c->d_act + (row * c->ld_dact + first) * size;
-  char *d_gate = c->d_gate_up + (row * c->ld_dgu + first) * size, *d_up = d_gate + c->width * size;
+  int64_t to = (row * c->ld_dgu + first) * size;
+  char *d_gate = c->d_gate + to, *d_up = c->d_up + to;
   char *act = c->act == NULL ? NULL : c->act + (row * c->ld_act + first) * size;
   if (c->dtype == SL_F32)
     SL_NAME(swiglu_backward_columns)(gate, up, d_act, d_gate, d_up, act, n, SL_F32);

@@ -1,16 +1,20 @@
 // The thread pool, and what the processor can run.
+//
+// A pool of our own, in which oneDNN runs single-threaded, tile by tile: tasks are handed out one by one, so a core that
+// somebody else is using slows the step by what it takes and no more. (A team that splits each product in equal parts and
+// spins at a barrier, as libgomp's does, ran ten times slower beside one busy neighbour.)
 #define _GNU_SOURCE
 #include "include/threads.h"
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-
-// libgomp's entry points. clang's own -fopenmp would call LLVM's runtime, a second pool beside oneDNN's.
-extern void GOMP_parallel(void (*body)(void *), void *data, unsigned threads, unsigned flags);
-extern int omp_get_thread_num(void);
-extern int omp_in_parallel(void);
-extern void omp_set_num_threads(int count);
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static atomic_int thread_count;  // 0: not yet known
 
@@ -38,39 +42,120 @@ int sl_thread_count(void) {
 void sl_set_thread_count(int count) {
   if (count < 1) count = default_thread_count();
   atomic_store_explicit(&thread_count, count, memory_order_relaxed);
-  omp_set_num_threads(count);
 }
 
-struct queue {
-  _Alignas(64) atomic_int_fast64_t next;
+// One job at a time. `gate` holds its number, whether it is open to join, and how many workers are in it: a worker that
+// wakes late finds the gate closed and is not waited for.
+static struct {
+  _Alignas(64) _Atomic uint64_t gate;  // number << 32 | open << 31 | joined
+  _Alignas(64) _Atomic uint32_t signal;
+  _Atomic int sleepers;
+  _Alignas(64) _Atomic int64_t next;
   int64_t tasks;
   void (*body)(void *, int64_t, int);
   void *context;
-};
+  int threads;  // that take part in the current job
+} pool;
 
+enum { gate_open = 1u << 31 };
+static const uint64_t gate_joined = gate_open - 1;
+
+static pthread_mutex_t caller = PTHREAD_MUTEX_INITIALIZER;  // one job at a time, whichever thread asks
+static int workers;                                         // started so far; guarded by `caller`
 static _Thread_local bool inside_task;
 
-static void drain(void *data) {
-  struct queue *queue = data;
-  int thread = omp_get_thread_num();
+static void pause_briefly(void) {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+static void drain(int thread) {
   inside_task = true;
   for (;;) {
-    int64_t task = atomic_fetch_add_explicit(&queue->next, 1, memory_order_relaxed);
-    if (task >= queue->tasks) break;
-    queue->body(queue->context, task, thread);
+    int64_t task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
+    if (task >= pool.tasks) break;
+    pool.body(pool.context, task, thread);
   }
   inside_task = false;
 }
 
+/// Joins the open job that comes after number `seen`; returns the number of the newest job looked at.
+static uint32_t join(uint32_t seen, int thread) {
+  uint64_t gate = atomic_load_explicit(&pool.gate, memory_order_acquire);
+  for (;;) {
+    uint32_t number = (uint32_t)(gate >> 32);
+    if (number == seen || !(gate & gate_open)) return seen;
+    if (!atomic_compare_exchange_weak_explicit(&pool.gate, &gate, gate + 1, memory_order_acq_rel, memory_order_acquire))
+      continue;
+    if (thread < pool.threads) drain(thread);
+    atomic_fetch_sub_explicit(&pool.gate, 1, memory_order_release);
+    return number;
+  }
+}
+
+static void *work(void *argument) {
+  int thread = (int)(intptr_t)argument;
+  uint32_t seen = 0;
+  for (;;) {
+    uint32_t signal = atomic_load_explicit(&pool.signal, memory_order_acquire);
+    uint32_t number = join(seen, thread);
+    if (number != seen) {
+      seen = number;
+      continue;
+    }
+    // The next operation of a forward pass comes within microseconds; longer waits belong to the system.
+    for (int spin = 0; spin < 2000; spin++) {
+      if (atomic_load_explicit(&pool.signal, memory_order_relaxed) != signal) break;
+      pause_briefly();
+    }
+    if (atomic_load_explicit(&pool.signal, memory_order_acquire) != signal) continue;
+    atomic_fetch_add(&pool.sleepers, 1);
+    syscall(SYS_futex, &pool.signal, FUTEX_WAIT_PRIVATE, signal, NULL, NULL, 0);
+    atomic_fetch_sub(&pool.sleepers, 1);
+  }
+  return NULL;
+}
+
+static void start_workers(int wanted) {
+  // Signals belong to the program's own threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  while (workers < wanted) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, work, (void *)(intptr_t)(workers + 1)) != 0) break;  // fewer threads do it too
+    pthread_detach(thread);
+    workers++;
+  }
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 void sl_parallel(int64_t tasks, void (*body)(void *, int64_t, int), void *context) {
   int threads = sl_thread_count();
-  if (tasks <= 1 || threads == 1 || inside_task || omp_in_parallel()) {
+  if (tasks <= 1 || threads == 1 || inside_task) {
     for (int64_t task = 0; task < tasks; task++) body(context, task, 0);
     return;
   }
-  struct queue queue = {.tasks = tasks, .body = body, .context = context};
-  // The whole team even for fewer tasks: libgomp ends the threads that a smaller team leaves out, and starts them anew.
-  GOMP_parallel(drain, &queue, (unsigned)threads, 0);
+  pthread_mutex_lock(&caller);
+  if (workers < threads - 1) start_workers(threads - 1);
+  pool.tasks = tasks, pool.body = body, pool.context = context, pool.threads = threads;
+  atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
+  uint64_t number = (atomic_load_explicit(&pool.gate, memory_order_relaxed) >> 32) + 1;
+  if ((uint32_t)number == 0) number = 1;  // 0 is what a new worker has seen
+  atomic_store_explicit(&pool.gate, number << 32 | gate_open, memory_order_release);
+  atomic_fetch_add(&pool.signal, 1);
+  if (atomic_load(&pool.sleepers) > 0) syscall(SYS_futex, &pool.signal, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+  drain(0);
+  uint64_t gate = atomic_fetch_and_explicit(&pool.gate, ~(uint64_t)gate_open, memory_order_acq_rel);
+  for (int spin = 0; (gate & gate_joined) != 0; spin++) {
+    if (spin < 4000) pause_briefly();
+    else sched_yield();
+    gate = atomic_load_explicit(&pool.gate, memory_order_acquire);
+  }
+  pthread_mutex_unlock(&caller);
 }
 
 #if defined(__x86_64__)

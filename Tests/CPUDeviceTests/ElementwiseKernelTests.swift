@@ -106,12 +106,13 @@ extension KernelStateTests {
           }
           let forward = Elements(zeros: rows * width, dtype)
           sl_swiglu_forward(
-            Int64(rows), Int64(width), gateUp.pointer, Int64(stride), forward.pointer, Int64(width), dtype)
+            Int64(rows), Int64(width), gateUp.pointer, gateUp.pointer + width * sl_dtype_size(dtype), Int64(stride), forward.pointer, Int64(width), dtype)
           #expect(relativeError(forward.doubles, act) < tolerance(dtype), "path \(path)")
           let again = Elements(zeros: rows * width, dtype)
           sl_swiglu_backward(
-            Int64(rows), Int64(width), gateUp.pointer, Int64(stride), dAct.pointer, Int64(width), gateUp.pointer,
-            Int64(stride), again.pointer, Int64(width), dtype)
+            Int64(rows), Int64(width), gateUp.pointer, gateUp.pointer + width * sl_dtype_size(dtype), Int64(stride),
+            dAct.pointer, Int64(width), gateUp.pointer, gateUp.pointer + width * sl_dtype_size(dtype), Int64(stride),
+            again.pointer, Int64(width), dtype)
           #expect(again.floats == forward.floats)
           #expect(relativeError(gateUp.doubles, dGateUp) < tolerance(dtype), "path \(path)")
         }
@@ -123,7 +124,7 @@ extension KernelStateTests {
         let gates: [Float] = [-1e30, -200, -88, 88, 200, 1e30, 0, .nan]
         let gateUp = Elements(gates + [Float](repeating: 1, count: 8), SL_F32)
         let act = Elements(zeros: 8, SL_F32)
-        sl_swiglu_forward(1, 8, gateUp.pointer, 16, act.pointer, 8, SL_F32)
+        sl_swiglu_forward(1, 8, gateUp.pointer, gateUp.pointer + 32, 16, act.pointer, 8, SL_F32)
         #expect(act[0].magnitude < 1e-6 && act[1].magnitude < 1e-30 && act[2].magnitude < 1e-30, "path \(path)")
         #expect(act[3] == 88 && act[4] == 200 && act[5] == 1e30 && act[6] == 0 && act[7].isNaN, "path \(path)")
       }

@@ -1,7 +1,10 @@
 // The CPU's kernels.
 #pragma once
+#include "adamw.h"
 #include "attention.h"
 #include "crossentropy.h"
+#include "elementwise.h"
+#include "matmul.h"
 #include "rmsnorm.h"
 #include "rope.h"
 #include "swiglu.h"

@@ -1,16 +1,16 @@
-// The thread pool of every kernel: libgomp's, which oneDNN runs on too, so that the two never compete for cores.
+// The thread pool of every kernel. oneDNN runs inside its tasks, single-threaded, so that nothing competes for cores.
 #pragma once
 #include "types.h"
 
 /// Runs `body(context, task, thread)` for each task in 0..<tasks, on all threads, and returns when all are done.
 /// Tasks are handed out one at a time in rising order, so put the long ones first. `thread` is in 0..<sl_thread_count().
 /// Called from inside a task, it runs serially on that thread (with `thread` = 0 to index scratch of its own).
-/// Call it from one thread of the program: libgomp keeps one pool per calling thread.
+/// Calls from several threads of the program take turns.
 void sl_parallel(int64_t tasks, void (*body)(void *context, int64_t task, int thread), void *context);
 
 /// Threads in use: SWIFTLET_THREADS where set, else the CPUs that this process may run on.
 int sl_thread_count(void);
-/// Sets the threads of the kernels and of oneDNN; values below 1 restore the default.
+/// Sets the number of threads; values below 1 restore the default.
 void sl_set_thread_count(int count);
 
 /// What the processor and the system can run.
