@@ -1,1 +1,162 @@
-// Room: CPUDevice.
+import CPUKernels
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// The CPU: oneDNN for matrix products, C kernels for the rest, both on one pool of threads.
+///
+/// With ``Compute/bfloat16`` operands of matrix products and kept activations are bf16 and everything is accumulated in
+/// fp32; the residual stream and its gradient are fp32 either way. Use it from one thread at a time: libgomp keeps a pool
+/// of workers per calling thread.
+public final class CPUDevice: Device, @unchecked Sendable {
+  /// How matrix operands are kept.
+  public enum Compute: Sendable {
+    /// bf16 where the CPU multiplies it natively (AVX512-BF16 or AMX), else fp32.
+    case automatic
+    case bfloat16
+    case float32
+  }
+
+  public let computeType: DType
+  public let residualType = DType.float32
+  public let fusesProjections = false
+  public let rowAlignment = 32
+  let kernelType: sl_dtype
+  private var scratch: DeviceBuffer?
+
+  /// A device that computes in `compute`; `threads` nil: SWIFTLET_THREADS, else the CPUs this process may run on.
+  public init(compute: Compute = .automatic, threads: Int? = nil) {
+    if let threads { sl_set_thread_count(Int32(clamping: threads)) }
+    let native = sl_has_avx512bf16() != 0
+    computeType =
+      switch compute {
+      case .automatic: native ? .bfloat16 : .float32
+      case .bfloat16: .bfloat16
+      case .float32: .float32
+      }
+    kernelType = computeType == .bfloat16 ? SL_BF16 : SL_F32
+  }
+
+  /// The threads that kernels run on.
+  public var threadCount: Int { Int(sl_thread_count()) }
+
+  public var description: String {
+    let path =
+      switch sl_current_path() {
+      case SL_PATH_AVX512BF16: "avx512-bf16"
+      case SL_PATH_AVX512: "avx512"
+      case SL_PATH_AVX2: "avx2"
+      default: "generic"
+      }
+    let threads = threadCount == 1 ? "1 thread" : "\(threadCount) threads"
+    return "CPU (\(threads), \(path), \(computeType), \(String(cString: sl_matmul_library())))"
+  }
+
+  // MARK: Memory
+
+  public func allocate(byteCount: Int) throws -> DeviceBuffer {
+    // Mapped, not malloc'd: large blocks go back to the system when freed, and untouched pages cost nothing.
+    guard let address = mmap(nil, max(byteCount, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+      address != MAP_FAILED
+    else {
+      throw DeviceError(
+        "out of memory: \(byteCount / 1_048_576) MiB asked for; lower --batch-size or --max-seq-length, or use --recompute all"
+      )
+    }
+    if byteCount >= 1 << 22 { madvise(address, byteCount, MADV_HUGEPAGE) }
+    let mapped = max(byteCount, 1)
+    return DeviceBuffer(address: UInt(bitPattern: address), byteCount: mapped) { address in
+      munmap(UnsafeMutableRawPointer(bitPattern: address), mapped)
+    }
+  }
+
+  public func upload(_ source: UnsafeRawBufferPointer, to tensor: Tensor) throws {
+    assert(source.count == tensor.byteCount)
+    let rowBytes = tensor.columns * tensor.dtype.byteCount
+    guard let from = source.baseAddress, let to = tensor.pointer else { return }
+    for row in 0..<tensor.rows {
+      (to + row * tensor.rowStride * tensor.dtype.byteCount).copyMemory(from: from + row * rowBytes, byteCount: rowBytes)
+    }
+  }
+
+  public func download(_ tensor: Tensor, to destination: UnsafeMutableRawBufferPointer) throws {
+    assert(destination.count == tensor.byteCount)
+    let rowBytes = tensor.columns * tensor.dtype.byteCount
+    guard let to = destination.baseAddress, let from = tensor.pointer else { return }
+    for row in 0..<tensor.rows {
+      (to + row * rowBytes).copyMemory(from: from + row * tensor.rowStride * tensor.dtype.byteCount, byteCount: rowBytes)
+    }
+  }
+
+  public func zero(_ tensor: Tensor) throws {
+    guard let to = tensor.pointer else { return }
+    if tensor.isDense {
+      memset(to, 0, tensor.byteCount)
+    } else {
+      for row in 0..<tensor.rows {
+        memset(to + row * tensor.rowStride * tensor.dtype.byteCount, 0, tensor.columns * tensor.dtype.byteCount)
+      }
+    }
+  }
+
+  public func copy(_ source: Tensor, to destination: Tensor) throws {
+    assert(source.rows == destination.rows && source.columns == destination.columns)
+    sl_copy(
+      Int64(source.rows), Int64(source.columns), source.pointer, source.kernelType, source.stride,
+      destination.pointer, destination.kernelType, destination.stride)
+  }
+
+  public func gather(_ source: Tensor, rows: [Int32], to destination: Tensor) throws {
+    assert(source.dtype == destination.dtype && rows.count <= destination.rows)
+    let width = source.columns * source.dtype.byteCount
+    guard let from = source.pointer, let to = destination.pointer else { return }
+    for (index, row) in rows.enumerated() {
+      (to + index * destination.rowStride * source.dtype.byteCount).copyMemory(
+        from: from + Int(row) * source.rowStride * source.dtype.byteCount, byteCount: width)
+    }
+  }
+
+  public func scatter(_ source: Tensor, to destination: Tensor, rows: [Int32]) throws {
+    assert(source.dtype == destination.dtype && rows.count <= source.rows)
+    let width = source.columns * source.dtype.byteCount
+    guard let from = source.pointer, let to = destination.pointer else { return }
+    for (index, row) in rows.enumerated() {
+      (to + Int(row) * destination.rowStride * source.dtype.byteCount).copyMemory(
+        from: from + index * source.rowStride * source.dtype.byteCount, byteCount: width)
+    }
+  }
+
+  public func synchronize() throws {}
+
+  /// An fp32 matrix that lives until the next call; for values that no caller keeps.
+  func scratchMatrix(rows: Int, columns: Int) throws -> Tensor {
+    let byteCount = rows * columns * 4
+    let buffer: DeviceBuffer
+    if let scratch, scratch.byteCount >= byteCount {
+      buffer = scratch
+    } else {
+      buffer = try allocate(byteCount: byteCount)
+      scratch = buffer
+    }
+    return Tensor(buffer, rows: rows, columns: columns, dtype: .float32)
+  }
+}
+
+extension Tensor {
+  /// The first element in host memory.
+  var pointer: UnsafeMutableRawPointer? { UnsafeMutableRawPointer(bitPattern: address) }
+  /// The first element as fp32.
+  var floats: UnsafeMutablePointer<Float>? {
+    assert(dtype == .float32)
+    return UnsafeMutablePointer(bitPattern: address)
+  }
+  /// The row stride as the kernels take it.
+  var stride: Int64 { Int64(rowStride) }
+  /// The element type as the kernels take it.
+  var kernelType: sl_dtype {
+    assert(dtype == .float32 || dtype == .bfloat16)
+    return dtype == .bfloat16 ? SL_BF16 : SL_F32
+  }
+}

@@ -1,0 +1,111 @@
+import CPUKernels
+import Tensors
+
+// Each projection of a group is a product of its own on the CPU: with hundreds of rows a product runs at the same speed
+// whether its neighbours are fused into it, and oneDNN wants dense operands.
+extension CPUDevice {
+  public func linear(
+    _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
+    dropout: DropoutKey?
+  ) throws {
+    for (index, projection) in projections.enumerated() {
+      let y = outputs[index]
+      try multiply(x, projection.matrix, .forward, into: y, accumulate: accumulate)
+      guard let pair = projection.lowRank, let s = lowRank[index] else { continue }
+      try product(dropped(x, pair, dropout), pair.a, transposeB: true, into: s)
+      try product(s, pair.scaledB, transposeB: true, into: y, accumulate: true)
+    }
+  }
+
+  public func lowRankInput(
+    _ x: Tensor, _ projections: [Projection], into lowRank: [Tensor?], dropout: DropoutKey?
+  ) throws {
+    for (index, projection) in projections.enumerated() {
+      guard let pair = projection.lowRank, let s = lowRank[index] else { continue }
+      try product(dropped(x, pair, dropout), pair.a, transposeB: true, into: s)
+    }
+  }
+
+  public func linearBackward(
+    _ gradients: [Tensor], _ projections: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?],
+    into dx: Tensor?, dropout: DropoutKey?
+  ) throws {
+    for (index, projection) in projections.enumerated() {
+      let dy = gradients[index]
+      if let dx { try multiply(dy, projection.matrix, .backward, into: dx, accumulate: index > 0) }
+      guard let pair = projection.lowRank, let s = lowRank[index], let ds = lowRankGradients[index] else { continue }
+      try product(dy, pair.scaledB, into: ds)
+      if let gradient = pair.gradientB { try product(dy, s, transposeA: true, into: gradient, accumulate: true) }
+      guard let dx else { continue }
+      if let dropout, pair.dropout > 0 {
+        let through = try scratchMatrix(rows: dx.rows, columns: dx.columns)
+        try product(ds, pair.a, into: through)
+        sl_dropout_backward(
+          Int64(dx.rows), Int64(dx.columns), through.floats, through.stride, dx.pointer, dx.stride, dx.kernelType,
+          pair.dropout, dropout.seed, pair.dropoutStream(dropout))
+      } else {
+        try product(ds, pair.a, into: dx, accumulate: true)
+      }
+    }
+  }
+
+  public func linearBackwardA(
+    _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?
+  ) throws {
+    for (index, projection) in projections.enumerated() {
+      guard let pair = projection.lowRank, let ds = lowRankGradients[index], let gradient = pair.gradientA else { continue }
+      try product(ds, dropped(x, pair, dropout), transposeA: true, into: gradient, accumulate: true)
+    }
+  }
+
+  public func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {
+    try multiply(x, head, .forward, into: logits, accumulate: false)
+  }
+
+  public func logitsBackward(_ gradient: Tensor, _ head: any FrozenMatrix, into dx: Tensor) throws {
+    try multiply(gradient, head, .backward, into: dx, accumulate: false)
+  }
+
+  // MARK: Products
+
+  private func multiply(
+    _ x: Tensor, _ matrix: any FrozenMatrix, _ direction: ProductDirections, into y: Tensor, accumulate: Bool
+  ) throws {
+    assert(x.dtype == computeType && x.rows == y.rows)
+    try check(
+      sl_matmul_packed(
+        Int64(x.rows), x.pointer, x.stride, packed(matrix, direction), y.pointer, y.kernelType, y.stride,
+        accumulate ? 1 : 0),
+      "a product of \(x.rows) × \(x.columns) into \(y.columns) columns")
+  }
+
+  /// c = op(a) · op(b), or added to c.
+  private func product(
+    _ a: Tensor, _ b: Tensor, transposeA: Bool = false, transposeB: Bool = false, into c: Tensor,
+    accumulate: Bool = false
+  ) throws {
+    let k = transposeA ? a.rows : a.columns
+    assert(k == (transposeB ? b.columns : b.rows) && c.rows == (transposeA ? a.columns : a.rows))
+    try check(
+      sl_matmul(
+        Int64(c.rows), Int64(c.columns), Int64(k), a.pointer, a.stride, transposeA ? 1 : 0, b.pointer, b.stride,
+        transposeB ? 1 : 0, kernelType, c.pointer, c.kernelType, c.stride, accumulate ? 1 : 0),
+      "a product of \(c.rows) × \(k) × \(c.columns)")
+  }
+
+  /// x as a pair's A sees it: x itself, or a dropped copy that lives until the next call.
+  private func dropped(_ x: Tensor, _ pair: LowRankPair, _ dropout: DropoutKey?) throws -> Tensor {
+    guard let dropout, pair.dropout > 0 else { return x }
+    let copy = try scratchMatrix(rows: x.rows, columns: x.columns)
+    let y = Tensor(copy.buffer, rows: x.rows, columns: x.columns, dtype: x.dtype)
+    sl_dropout(
+      Int64(x.rows), Int64(x.columns), x.pointer, x.stride, y.pointer, y.stride, x.kernelType, pair.dropout,
+      dropout.seed, pair.dropoutStream(dropout))
+    return y
+  }
+}
+
+extension LowRankPair {
+  /// The generator's stream: this pair in this micro-batch.
+  fileprivate func dropoutStream(_ key: DropoutKey) -> UInt64 { key.counter << 20 ^ UInt64(stream) }
+}

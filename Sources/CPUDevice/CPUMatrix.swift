@@ -1,0 +1,100 @@
+import CPUKernels
+import Tensors
+
+/// A frozen matrix packed for oneDNN, once for each direction that it serves.
+final class CPUMatrix: FrozenMatrix, @unchecked Sendable {
+  let outputs: Int
+  let inputs: Int
+  /// Wᵀ as the right-hand side of X · Wᵀ.
+  fileprivate(set) var forward: OpaquePointer?
+  /// W as the right-hand side of dY · W.
+  fileprivate(set) var backward: OpaquePointer?
+
+  fileprivate init(outputs: Int, inputs: Int) {
+    self.outputs = outputs
+    self.inputs = inputs
+  }
+
+  deinit {
+    sl_packed_matrix_destroy(forward)
+    sl_packed_matrix_destroy(backward)
+  }
+
+  var byteCount: Int {
+    (forward.map { sl_packed_matrix_size($0) } ?? 0) + (backward.map { sl_packed_matrix_size($0) } ?? 0)
+  }
+}
+
+extension CPUDevice {
+  public func makeFrozenMatrix(
+    outputs: Int, inputs: Int, directions: ProductDirections,
+    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws -> any FrozenMatrix {
+    let matrix = CPUMatrix(outputs: outputs, inputs: inputs)
+    try extend(matrix, directions: directions, decode: decode)
+    return matrix
+  }
+
+  public func extend(
+    _ matrix: any FrozenMatrix, directions: ProductDirections,
+    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws {
+    let matrix = try own(matrix)
+    let (outputs, inputs) = (matrix.outputs, matrix.inputs)
+    let forward = directions.contains(.forward) && matrix.forward == nil
+    let backward = directions.contains(.backward) && matrix.backward == nil
+    guard forward || backward else { return }
+    let plain = Tensor(
+      try allocate(byteCount: outputs * inputs * computeType.byteCount), rows: outputs, columns: inputs,
+      dtype: computeType)
+    // About 64 Ki elements at a time: a block of fp32 rows stays in a core's cache between decoding and rounding.
+    let block = max(1, min(outputs, 65_536 / max(inputs, 1)))
+    try parallel(tasks: (outputs + block - 1) / block) { task in
+      let range = task * block..<min(outputs, (task + 1) * block)
+      let target = plain.rows(range)
+      if target.dtype == .float32, let floats = target.floats {
+        try decode(range, floats)
+      } else {
+        try withUnsafeTemporaryAllocation(of: Float.self, capacity: range.count * inputs) { rows in
+          guard let floats = rows.baseAddress else { return }
+          try decode(range, floats)
+          sl_copy(
+            Int64(range.count), Int64(inputs), floats, SL_F32, Int64(inputs), target.pointer, target.kernelType,
+            Int64(inputs))
+        }
+      }
+    }
+    if forward {
+      try check(
+        sl_pack_matrix(
+          kernelType, Int64(inputs), Int64(outputs), plain.pointer, Int64(inputs), 1, &matrix.forward), "packing a matrix")
+    }
+    if backward {
+      try check(
+        sl_pack_matrix(
+          kernelType, Int64(outputs), Int64(inputs), plain.pointer, Int64(inputs), 0, &matrix.backward), "packing a matrix"
+      )
+    }
+  }
+
+  private func own(_ matrix: any FrozenMatrix) throws -> CPUMatrix {
+    guard let matrix = matrix as? CPUMatrix else { throw DeviceError("a matrix of another device was given to the CPU") }
+    return matrix
+  }
+
+  /// Turns a status code of the matrix library into an error.
+  func check(_ status: Int32, _ action: @autoclosure () -> String) throws {
+    guard status != 0 else { return }
+    throw DeviceError(
+      "\(String(cString: sl_matmul_library())): \(action()) failed: \(String(cString: sl_matmul_error(status)))")
+  }
+
+  /// The packed form of `matrix` for one direction.
+  func packed(_ matrix: any FrozenMatrix, _ direction: ProductDirections) throws -> OpaquePointer {
+    let matrix = try own(matrix)
+    guard let packed = direction == .forward ? matrix.forward : matrix.backward else {
+      throw DeviceError("a matrix was loaded for inference and cannot be trained through; load the model for training")
+    }
+    return packed
+  }
+}
