@@ -1,3 +1,5 @@
+import Models
+
 /// Which examples each step of a run sees: a pure function of the examples' lengths, the options and the step.
 ///
 /// An epoch sees every example exactly once, in an order drawn from (seed, epoch) alone, so that a run resumed at any step

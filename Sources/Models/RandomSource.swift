@@ -51,6 +51,9 @@ public struct RandomSource: RandomNumberGenerator, Sendable, Equatable {
     }
   }
 
+  /// A number in `0..<1` with 53 random bits.
+  public mutating func uniform() -> Double { Double(next() >> 11) * 0x1p-53 }
+
   /// Puts `items` in random order: Fisher and Yates, from the end.
   public mutating func shuffle<Element>(_ items: inout [Element]) {
     var i = items.count - 1

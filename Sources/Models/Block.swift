@@ -1,0 +1,214 @@
+import Tensors
+
+/// One transformer block's weights.
+struct Block: Sendable {
+  /// γ before attention and before the MLP: fp32 `[1, hidden]`.
+  var attentionNorm: Tensor
+  var mlpNorm: Tensor
+  /// q, k, v: they read the same input.
+  var queryKeyValue: [Projection]
+  /// Biases of q, k, v: fp32 `[1, outputs]`; empty where the architecture has none.
+  var biases: [Tensor]
+  var output: [Projection]
+  /// Bias of the output projection: fp32 `[1, hidden]`.
+  var outputBias: Tensor?
+  /// gate, up: they read the same input.
+  var gateUp: [Projection]
+  var down: [Projection]
+
+  /// The projection of a module.
+  subscript(_ module: TargetModule) -> Projection {
+    get {
+      switch module {
+      case .query: queryKeyValue[0]
+      case .key: queryKeyValue[1]
+      case .value: queryKeyValue[2]
+      case .output: output[0]
+      case .gate: gateUp[0]
+      case .up: gateUp[1]
+      case .down: down[0]
+      }
+    }
+    set {
+      switch module {
+      case .query: queryKeyValue[0] = newValue
+      case .key: queryKeyValue[1] = newValue
+      case .value: queryKeyValue[2] = newValue
+      case .output: output[0] = newValue
+      case .gate: gateUp[0] = newValue
+      case .up: gateUp[1] = newValue
+      case .down: down[0] = newValue
+      }
+    }
+  }
+}
+
+/// What one block's forward pass leaves for its backward pass, over `T` tokens. All compute type but the statistics.
+struct BlockMemory {
+  /// The residual stream before attention and before the MLP, `[T, hidden]`; nil when no backward pass follows.
+  var x: Tensor?
+  var xMiddle: Tensor?
+  /// 1 / rms of each row: fp32 `[1, T]`.
+  var attentionRstd: Tensor
+  var mlpRstd: Tensor
+  /// After the rotation.
+  var q: Tensor
+  var k: Tensor
+  var v: Tensor
+  /// What attention reads instead of `k` and `v` when those are the end of a longer cache.
+  var cachedKeys: Tensor?
+  var cachedValues: Tensor?
+  /// The attention's output, `[T, heads · headDimension]`, and the log of its softmax sums, fp32 `[heads, T]`.
+  var attended: Tensor
+  var logSumExp: Tensor?
+  /// Before the activation, `[T, intermediate]`.
+  var gate: Tensor
+  var up: Tensor
+  /// x · Aᵀ of each module that has an adapter, `[T, rank]`.
+  var lowRank: [TargetModule: Tensor]
+
+  func lowRank(_ modules: [TargetModule]) -> [Tensor?] { modules.map { lowRank[$0] } }
+}
+
+/// What every block of a batch shares.
+struct BlockContext {
+  var attention: AttentionShape
+  var epsilon: Float
+  var positions: [Int32]
+  var spans: [AttentionSpan]
+  var cosines: Tensor
+  var sines: Tensor
+  /// nil outside training.
+  var dropout: DropoutKey?
+}
+
+extension Block {
+  /// One block over `T` packed tokens. `x` is the residual stream, `[T, hidden]`, updated in place.
+  /// `normed` `[T, hidden]` and `activation` `[T, intermediate]` are scratch, compute. `forBackward`: only what the
+  /// backward pass reads is wanted, again; `x` is then left without the MLP's part.
+  func forward(
+    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
+    on device: any Device, forBackward: Bool = false
+  ) throws {
+    try device.rmsNorm(
+      x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: memory.x)
+    try device.linear(
+      normed, queryKeyValue, into: [memory.q, memory.k, memory.v], lowRank: memory.lowRank([.query, .key, .value]),
+      accumulate: false, dropout: context.dropout)
+    try rotate(memory, context, on: device)
+    try device.attention(
+      memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, context.attention, context.spans,
+      into: memory.attended, logSumExp: memory.logSumExp)
+    try device.linear(
+      memory.attended, output, into: [x], lowRank: memory.lowRank([.output]), accumulate: true,
+      dropout: context.dropout)
+    if let outputBias { try device.addBias(outputBias, to: x) }
+    try device.rmsNorm(
+      x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
+    try device.linear(
+      normed, gateUp, into: [memory.gate, memory.up], lowRank: memory.lowRank([.gate, .up]), accumulate: false,
+      dropout: context.dropout)
+    if forBackward && down[0].lowRank == nil { return }
+    try device.swiGLU(memory.gate, memory.up, into: activation)
+    if forBackward {
+      return try device.lowRankInput(
+        activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
+    }
+    try device.linear(
+      activation, down, into: [x], lowRank: memory.lowRank([.down]), accumulate: true, dropout: context.dropout)
+  }
+
+  private func rotate(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
+    for (index, part) in [memory.q, memory.k].enumerated() {
+      try device.rotate(
+        part, headDimension: context.attention.headDimension, bias: biases.isEmpty ? nil : biases[index],
+        positions: context.positions, cosines: context.cosines, sines: context.sines, inverse: false)
+    }
+    if !biases.isEmpty { try device.addBias(biases[2], to: memory.v) }
+  }
+}
+
+/// Memory that one block's backward pass works in, over `T` tokens.
+struct BlockGradients {
+  /// The residual stream's gradient, `[T, hidden]`, and its compute copy: the operand of the next product.
+  var dx: Tensor
+  var dxOperand: Tensor
+  /// The gradient of a norm's output, fp32 `[T, hidden]`.
+  var dNormed: Tensor
+  /// A norm's output again, compute `[T, hidden]`.
+  var normed: Tensor
+  /// The gradient of the activation and then the activation again, compute `[T, intermediate]`.
+  var dActivation: Tensor
+  /// Compute, as attention's own.
+  var dAttended: Tensor
+  var dq: Tensor
+  var dk: Tensor
+  var dv: Tensor
+  /// dy · s·B of each module, compute `[T, rank]`.
+  var lowRank: [TargetModule: Tensor]
+  /// Attention's workspace.
+  var workspace: Tensor
+
+  func lowRank(_ modules: [TargetModule]) -> [Tensor?] { modules.map { lowRank[$0] } }
+}
+
+extension Block {
+  /// The block's backward pass: turns `gradients.dx` from the gradient after the block into the one before it and adds
+  /// to the adapters' gradients. `memory.gate` and `memory.up` are used up. When `isFirst`, nothing below learns, and the
+  /// gradient before the block is not computed.
+  func backward(
+    _ memory: BlockMemory, _ gradients: BlockGradients, _ context: BlockContext, isFirst: Bool, on device: any Device
+  ) throws {
+    guard let x = memory.x, let xMiddle = memory.xMiddle, let logSumExp = memory.logSumExp else {
+      throw ModelError("a block's forward pass kept nothing for its backward pass")
+    }
+    let dropout = context.dropout
+    // MLP: down, then the activation, then gate and up.
+    try device.linearBackward(
+      [gradients.dxOperand], down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
+      into: gradients.dActivation, dropout: dropout)
+    try device.swiGLUBackward(gradients.dActivation, memory.gate, memory.up, y: gradients.dActivation)
+    try device.linearBackwardA(
+      gradients.dActivation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
+    try device.linearBackward(
+      [memory.gate, memory.up], gateUp, lowRank: memory.lowRank([.gate, .up]),
+      lowRankGradients: gradients.lowRank([.gate, .up]), into: gradients.dNormed, dropout: dropout)
+    if gateUp.contains(where: { $0.lowRank != nil }) {
+      try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: gradients.normed)
+      try device.linearBackwardA(
+        gradients.normed, gateUp, lowRankGradients: gradients.lowRank([.gate, .up]), dropout: dropout)
+    }
+    try device.rmsNormBackward(
+      gradients.dNormed, saved: xMiddle, rstd: memory.mlpRstd, mlpNorm, addingTo: gradients.dx,
+      copy: gradients.dxOperand)
+    // Attention: output, the softmax, then q, k and v.
+    try device.linearBackward(
+      [gradients.dxOperand], output, lowRank: memory.lowRank([.output]),
+      lowRankGradients: gradients.lowRank([.output]), into: gradients.dAttended, dropout: dropout)
+    try device.linearBackwardA(
+      memory.attended, output, lowRankGradients: gradients.lowRank([.output]), dropout: dropout)
+    try device.attentionBackward(
+      gradients.dAttended, memory.q, memory.k, memory.v, memory.attended, logSumExp: logSumExp,
+      context.attention, context.spans, into: gradients.dq, gradients.dk, gradients.dv,
+      workspace: gradients.workspace)
+    for part in [gradients.dq, gradients.dk] {
+      try device.rotate(
+        part, headDimension: context.attention.headDimension, bias: nil, positions: context.positions,
+        cosines: context.cosines, sines: context.sines, inverse: true)
+    }
+    try device.linearBackward(
+      [gradients.dq, gradients.dk, gradients.dv], queryKeyValue, lowRank: memory.lowRank([.query, .key, .value]),
+      lowRankGradients: gradients.lowRank([.query, .key, .value]), into: isFirst ? nil : gradients.dNormed,
+      dropout: dropout)
+    if queryKeyValue.contains(where: { $0.lowRank != nil }) {
+      try device.rmsNormAgain(x, rstd: memory.attentionRstd, attentionNorm, into: gradients.normed)
+      try device.linearBackwardA(
+        gradients.normed, queryKeyValue, lowRankGradients: gradients.lowRank([.query, .key, .value]), dropout: dropout)
+    }
+    if !isFirst {
+      try device.rmsNormBackward(
+        gradients.dNormed, saved: x, rstd: memory.attentionRstd, attentionNorm, addingTo: gradients.dx,
+        copy: gradients.dxOperand)
+    }
+  }
+}

@@ -1,0 +1,28 @@
+import Tensors
+
+/// Keys and values of one sequence, by layer, so that each new token is computed once.
+public final class KeyValueCache {
+  /// The most tokens it can hold.
+  public let capacity: Int
+  /// The tokens it holds.
+  public internal(set) var length = 0
+  /// Compute `[capacity, keyValueHeads · headDimension]`, by layer.
+  let keys: [Tensor]
+  let values: [Tensor]
+
+  init(_ shape: ModelShape, capacity: Int, on device: any Device) throws {
+    self.capacity = capacity
+    // The last chunk of a prompt is filled up to whole rows of the device's alignment.
+    let rows = capacity + device.rowAlignment
+    let bytes = rows * shape.keyValueWidth * device.computeType.byteCount
+    let buffer = try device.allocate(byteCount: 2 * shape.layerCount * bytes)
+    let all = (0..<2 * shape.layerCount).map {
+      Tensor(buffer, byteOffset: $0 * bytes, rows: rows, columns: shape.keyValueWidth, dtype: device.computeType)
+    }
+    keys = Array(all.prefix(shape.layerCount))
+    values = Array(all.suffix(shape.layerCount))
+  }
+
+  /// Forgets all tokens from `count` on.
+  public func truncate(to count: Int) { length = min(length, max(0, count)) }
+}

@@ -1,0 +1,124 @@
+import Tensors
+
+extension LanguageModel {
+  /// Room for the keys and values of `capacity` tokens.
+  public func makeCache(capacity: Int) throws -> KeyValueCache {
+    try KeyValueCache(shape, capacity: capacity, on: device)
+  }
+
+  /// Reads `tokens` after those in `cache`, and adds them to it.
+  /// - Parameter plannedLength: the length the sequence may reach, which decides rotary scalings that depend on it.
+  /// - Returns: the logits after the last token, `[vocabulary]`.
+  public func extend(_ cache: KeyValueCache, with tokens: [Int32], plannedLength: Int? = nil) throws -> [Float] {
+    guard !tokens.isEmpty else { throw ModelError("no tokens were given to read") }
+    guard cache.length + tokens.count <= cache.capacity else {
+      throw ModelError("\(cache.length + tokens.count) tokens do not fit a cache for \(cache.capacity)")
+    }
+    let planned = max(plannedLength ?? 0, cache.length + tokens.count)
+    // A long prompt goes through in pieces, so that its activations stay small.
+    var last = Tensor?.none
+    for start in stride(from: 0, to: tokens.count, by: Self.promptChunk) {
+      last = try read(Array(tokens[start..<min(start + Self.promptChunk, tokens.count)]), cache, plannedLength: planned)
+    }
+    guard let last else { return [] }
+    let room = try inferenceRoom(rows: 1)
+    try device.logits(last, head, into: room.logits)
+    return try device.floats(room.logits)
+  }
+
+  /// Logits at every position of `tokens`, row after row, `[count, vocabulary]`: for comparison with other programs.
+  public func logits(_ tokens: [Int32]) throws -> [Float] {
+    let cache = try makeCache(capacity: tokens.count)
+    var result: [Float] = []
+    let room = try inferenceRoom(rows: 1)
+    for start in stride(from: 0, to: tokens.count, by: Self.promptChunk) {
+      let chunk = Array(tokens[start..<min(start + Self.promptChunk, tokens.count)])
+      _ = try read(chunk, cache, plannedLength: tokens.count)
+      let normed = try inferenceRoom(rows: chunk.count).normed
+      for row in chunk.indices {
+        try device.logits(normed.rows(row..<row + 1), head, into: room.logits)
+        result += try device.floats(room.logits)
+      }
+    }
+    return result
+  }
+
+  private static var promptChunk: Int { 512 }
+
+  /// One piece of a sequence through all layers; returns the last token's normed row, compute `[1, hidden]`.
+  private func read(_ tokens: [Int32], _ cache: KeyValueCache, plannedLength: Int) throws -> Tensor {
+    let count = tokens.count
+    let alignment = device.rowAlignment
+    let rows = count == 1 ? 1 : (count + alignment - 1) / alignment * alignment
+    let room = try inferenceRoom(rows: rows)
+    let begin = cache.length
+    let positions = (0..<rows).map { Int32(begin + min($0, count - 1)) }
+    let context = try context(
+      positions: positions,
+      spans: [AttentionSpan(queries: 0..<count, keys: 0..<begin + count)],
+      longest: plannedLength, dropout: nil)
+    try embed(tokens + [Int32](repeating: 0, count: rows - count), into: room.x)
+    if rows > count { try device.zero(room.memory.attended.rows(count..<rows)) }
+    for (layer, block) in blocks.enumerated() {
+      var memory = room.memory
+      memory.k = cache.keys[layer].rows(begin..<begin + rows)
+      memory.v = cache.values[layer].rows(begin..<begin + rows)
+      memory.cachedKeys = cache.keys[layer].prefix(begin + count)
+      memory.cachedValues = cache.values[layer].prefix(begin + count)
+      try block.forward(
+        room.x, memory, normed: room.normed, activation: room.activation, context, on: device)
+    }
+    cache.length += count
+    try device.rmsNorm(
+      room.x, finalNorm, epsilon: context.epsilon, into: room.normed, rstd: room.memory.mlpRstd, saved: nil)
+    return room.normed.rows(count - 1..<count)
+  }
+
+  /// Activations of one piece of a prompt, kept between calls.
+  struct InferenceRoom {
+    let capacity: Int
+    let x, normed, activation, logits: Tensor
+    let memory: BlockMemory
+
+    /// The same room as seen by a batch of `rows` rows.
+    func prefix(_ rows: Int) -> InferenceRoom {
+      InferenceRoom(
+        capacity: capacity, x: x.prefix(rows), normed: normed.prefix(rows), activation: activation.prefix(rows),
+        logits: logits,
+        memory: BlockMemory(
+          x: nil, xMiddle: nil, attentionRstd: memory.attentionRstd.columns(0..<rows),
+          mlpRstd: memory.mlpRstd.columns(0..<rows), q: memory.q.prefix(rows), k: memory.q, v: memory.q,
+          attended: memory.attended.prefix(rows), logSumExp: nil, gate: memory.gate.prefix(rows),
+          up: memory.up.prefix(rows), lowRank: memory.lowRank.mapValues { $0.prefix(rows) }))
+    }
+  }
+
+  private func inferenceRoom(rows: Int) throws -> InferenceRoom {
+    if let inference, inference.capacity >= rows { return inference.prefix(rows) }
+    let capacity = rows == 1 ? 1 : Self.promptChunk
+    let compute = device.computeType
+    var plan = ArenaPlan()
+    func slot(_ columns: Int, _ dtype: DType) -> ArenaPlan.Slot {
+      plan.reserve(rows: capacity, columns: columns, dtype)
+    }
+    let x = slot(shape.hidden, device.residualType)
+    let normed = slot(shape.hidden, compute)
+    let activation = slot(shape.intermediate, compute)
+    let q = slot(shape.queryWidth, compute)
+    let attended = slot(shape.queryWidth, compute)
+    let gate = slot(shape.intermediate, compute)
+    let up = slot(shape.intermediate, compute)
+    let rstd = plan.reserve(rows: 2, columns: capacity, .float32)
+    let logits = plan.reserve(rows: 1, columns: shape.vocabulary, .float32)
+    let lowRank = (adapter?.configuration.targetModules ?? []).map { ($0, slot(adapter?.configuration.rank ?? 0, compute)) }
+    let arena = try Arena(plan, on: device)
+    let room = InferenceRoom(
+      capacity: capacity, x: arena[x], normed: arena[normed], activation: arena[activation], logits: arena[logits],
+      memory: BlockMemory(
+        x: nil, xMiddle: nil, attentionRstd: arena[rstd].rows(0..<1), mlpRstd: arena[rstd].rows(1..<2), q: arena[q],
+        k: arena[q], v: arena[q], attended: arena[attended], logSumExp: nil, gate: arena[gate], up: arena[up],
+        lowRank: [TargetModule: Tensor](uniqueKeysWithValues: lowRank.map { ($0.0, arena[$0.1]) })))
+    inference = room
+    return room.prefix(rows)
+  }
+}

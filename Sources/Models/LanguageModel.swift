@@ -1,0 +1,158 @@
+import ModelFiles
+import Tensors
+
+/// A model of the Llama family on a device: frozen weights, and an adapter beside them when one is attached.
+///
+/// Forward and backward passes are written once, here, against ``Device``'s operations. Use a model from one thread at a
+/// time.
+public final class LanguageModel {
+  /// What the checkpoint says of the model.
+  public let configuration: ModelConfiguration
+  /// Where the model lives.
+  public let device: any Device
+  /// The adapter in use.
+  public private(set) var adapter: Adapter?
+
+  let shape: ModelShape
+  var blocks: [Block]
+  let finalNorm: Tensor
+  let head: any FrozenMatrix
+  let rotary: RotaryTables
+  private let checkpoint: Checkpoint
+  private let embedding: StoredTensor
+  private let headName: String
+  private var training: TrainingPass?
+  var inference: InferenceRoom?
+
+  /// Loads `checkpoint` onto `device`. `directions`: `.forward` to generate and evaluate; both to train.
+  public init(_ checkpoint: Checkpoint, on device: any Device, directions: ProductDirections = .forward) throws {
+    let configuration = checkpoint.configuration
+    let shape = ModelShape(configuration)
+    self.checkpoint = checkpoint
+    self.configuration = configuration
+    self.device = device
+    self.shape = shape
+    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions)
+    let embeddingName = "model.embed_tokens.weight"
+    embedding = try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden)
+    let separateHead = checkpoint.contains("lm_head.weight") && !configuration.tiesEmbeddings
+    headName = separateHead ? "lm_head.weight" : embeddingName
+    finalNorm = try loader.vector("model.norm.weight", count: shape.hidden)
+    head = try loader.matrix(headName, outputs: shape.vocabulary, inputs: shape.hidden)
+    blocks = try (0..<shape.layerCount).map { try Block(layer: $0, shape, configuration, from: loader) }
+    rotary = RotaryTables(RotaryEmbedding(configuration), on: device)
+  }
+
+  /// Packs the weights for the backward pass too, where that has not been done.
+  public func prepareForTraining() throws {
+    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: .backward)
+    try loader.extend(head, headName)
+    for (layer, block) in blocks.enumerated() {
+      for module in TargetModule.allCases {
+        try loader.extend(block[module].matrix, module.path(layer: layer) + ".weight")
+      }
+    }
+  }
+
+  /// Bytes of the frozen weights on the device.
+  public var weightByteCount: Int {
+    head.byteCount
+      + blocks.reduce(0) { sum, block in
+        sum + TargetModule.allCases.reduce(0) { $0 + block[$1].matrix.byteCount }
+      }
+  }
+
+  /// The number of parameters of the base model.
+  public var parameterCount: Int {
+    let perLayer = TargetModule.allCases.reduce(2 * shape.hidden) { sum, module in
+      let (outputs, inputs) = shape.size(of: module)
+      return sum + outputs * inputs
+    }
+    let tables = headName == "lm_head.weight" ? 2 : 1
+    return perLayer * shape.layerCount + tables * shape.vocabulary * shape.hidden + shape.hidden
+  }
+
+  // MARK: Adapter
+
+  /// Makes an adapter of all zeros for this model; it takes effect when attached.
+  public func makeAdapter(_ configuration: LoRAConfiguration, training: Bool) throws -> Adapter {
+    guard configuration.rank > 0, configuration.rank <= 65_536, !configuration.targetModules.isEmpty else {
+      throw ModelError("an adapter needs a rank of at least 1 and at least one target module")
+    }
+    return try Adapter(configuration, for: shape, on: device, training: training)
+  }
+
+  /// Puts `adapter` beside the weights, in place of any other; nil takes it away.
+  public func attach(_ adapter: Adapter?) {
+    self.adapter = adapter
+    training = nil
+    inference = nil
+    for layer in blocks.indices {
+      for module in TargetModule.allCases {
+        blocks[layer][module].lowRank = adapter?.pairs[Adapter.Place(layer: layer, module: module)]
+      }
+    }
+  }
+
+  // MARK: Tokens
+
+  /// Writes the embedding rows of `tokens` to the first rows of `x` (residual `[T, hidden]`).
+  func embed(_ tokens: [Int32], into x: Tensor) throws {
+    if let bad = tokens.first(where: { $0 < 0 || Int($0) >= shape.vocabulary }) {
+      throw ModelError("token \(bad) lies outside the model's vocabulary of \(shape.vocabulary)")
+    }
+    var rows = [Float](repeating: 0, count: tokens.count * shape.hidden)
+    try rows.withUnsafeMutableBufferPointer { rows in
+      guard let base = rows.baseAddress else { return }
+      for (index, token) in tokens.enumerated() {
+        try embedding.decode(rows: Int(token)..<Int(token) + 1, into: base + index * shape.hidden)
+      }
+    }
+    try rows.withUnsafeBytes { try device.upload($0, to: x.prefix(tokens.count)) }
+  }
+
+  /// What every block of a batch shares.
+  func context(
+    positions: [Int32], spans: [AttentionSpan], longest: Int, dropout: DropoutKey?
+  ) throws -> BlockContext {
+    let tables = try rotary.tables(length: longest)
+    return BlockContext(
+      attention: AttentionShape(
+        heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension,
+        window: configuration.slidingWindow),
+      epsilon: Float(configuration.rmsNormEpsilon), positions: positions, spans: spans, cosines: tables.cosines,
+      sines: tables.sines, dropout: dropout)
+  }
+
+  // MARK: Training and evaluation
+
+  /// Makes room for batches of up to `tokens` tokens. Called again with other numbers, it replaces the room.
+  public func reserve(tokens: Int, recompute: RecomputePolicy = .none, headRows: Int = 256) throws {
+    training = nil
+    training = try TrainingPass(self, capacity: tokens, recompute: recompute, headRows: headRows)
+  }
+
+  /// Bytes that ``reserve(tokens:recompute:headRows:)`` would take.
+  public func activationByteCount(tokens: Int, recompute: RecomputePolicy, headRows: Int = 256) -> Int {
+    TrainingPass.plan(self, capacity: tokens, recompute: recompute, headRows: headRows).byteCount
+  }
+
+  /// Forward and backward over one micro-batch: adds the gradient of `lossScale` × the summed loss of the batch's trained
+  /// tokens to the adapter's gradients.
+  /// - Returns: the summed cross-entropy, unscaled.
+  public func forwardBackward(_ batch: PackedBatch, lossScale: Float, dropout: DropoutKey? = nil) throws -> Double {
+    try pass(for: batch).forwardBackward(batch, lossScale: lossScale, dropout: dropout)
+  }
+
+  /// The summed cross-entropy of a batch's trained tokens; each one's loss goes to `tokenLosses` in order, where wanted.
+  public func evaluate(_ batch: PackedBatch, tokenLosses: ((ArraySlice<Float>) -> Void)? = nil) throws -> Double {
+    try pass(for: batch).evaluate(batch, tokenLosses: tokenLosses)
+  }
+
+  private func pass(for batch: PackedBatch) throws -> TrainingPass {
+    if let training, training.capacity >= batch.tokens.count { return training }
+    try reserve(tokens: batch.tokens.count, recompute: training?.recompute ?? .none)
+    guard let training else { throw ModelError("no room was made for a batch") }
+    return training
+  }
+}

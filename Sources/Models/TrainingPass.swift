@@ -1,0 +1,194 @@
+import Tensors
+
+/// Which layers compute their activations again in the backward pass instead of keeping them.
+public enum RecomputePolicy: Sendable, Equatable {
+  /// Every layer keeps its activations: fastest.
+  case none
+  /// The first `count` layers keep only their input.
+  case layers(Int)
+  /// Every layer keeps only its input: least memory.
+  case all
+
+  func count(of layers: Int) -> Int {
+    switch self {
+    case .none: 0
+    case .layers(let count): min(max(count, 0), layers)
+    case .all: layers
+    }
+  }
+}
+
+/// The memory of forward and backward passes over batches of up to `capacity` tokens, and the passes themselves.
+///
+/// All of it is one arena, planned before anything is allocated. A layer that keeps its activations has places of its own
+/// for them; layers that recompute share one set, beside the residual stream's fp32 copy that each of them keeps.
+final class TrainingPass {
+  /// The most tokens of a batch.
+  let capacity: Int
+  let recompute: RecomputePolicy
+  private let layout: Layout
+  private let arena: Arena
+  private unowned let model: LanguageModel
+  private var device: any Device { model.device }
+
+  init(_ model: LanguageModel, capacity: Int, recompute: RecomputePolicy, headRows: Int) throws {
+    self.model = model
+    self.recompute = recompute
+    let plan = Self.plan(model, capacity: capacity, recompute: recompute, headRows: headRows)
+    self.capacity = plan.layout.capacity
+    layout = plan.layout
+    arena = try Arena(plan.arena, on: model.device)
+  }
+
+  /// Where everything will lie, and how many bytes that takes.
+  static func plan(
+    _ model: LanguageModel, capacity: Int, recompute: RecomputePolicy, headRows: Int
+  ) -> (layout: Layout, arena: ArenaPlan, byteCount: Int) {
+    let alignment = model.device.rowAlignment
+    let rows = (max(capacity, 1) + alignment - 1) / alignment * alignment
+    var arena = ArenaPlan()
+    let layout = Layout(
+      model.shape, model.device, adapter: model.adapter, capacity: rows, headRows: min(headRows, rows),
+      recomputed: recompute.count(of: model.shape.layerCount), in: &arena)
+    return (layout, arena, arena.byteCount)
+  }
+
+  // MARK: Passes
+
+  /// See ``LanguageModel/forwardBackward(_:lossScale:dropout:)``.
+  func forwardBackward(_ batch: PackedBatch, lossScale: Float, dropout: DropoutKey?) throws -> Double {
+    guard model.adapter?.gradients != nil else { throw ModelError("nothing to train: no adapter is attached") }
+    let batch = batch.aligned(to: device.rowAlignment)
+    let rows = batch.tokens.count
+    let context = try context(for: batch, dropout: dropout)
+    let x = arena[layout.x, rows: rows]
+    try model.embed(batch.tokens, into: x)
+    for (index, block) in model.blocks.enumerated() {
+      if let kept = layout.keptInputs[index] { try device.copy(x, to: arena[kept, rows: rows]) }
+      try block.forward(
+        x, memory(index, rows), normed: arena[layout.normed, rows: rows],
+        activation: arena[layout.activation, rows: rows], context, on: device)
+    }
+    let loss = try head(batch, x, lossScale: lossScale, tokenLosses: nil)
+    let gradients = gradients(rows)
+    for (index, block) in model.blocks.enumerated().reversed() {
+      let memory = memory(index, rows)
+      if let kept = layout.keptInputs[index] {
+        try device.copy(arena[kept, rows: rows], to: x)
+        try block.forward(
+          x, memory, normed: arena[layout.normed, rows: rows], activation: arena[layout.activation, rows: rows],
+          context, on: device, forBackward: true)
+      }
+      try block.backward(memory, gradients, context, isFirst: index == 0, on: device)
+    }
+    return loss
+  }
+
+  /// See ``LanguageModel/evaluate(_:tokenLosses:)``.
+  func evaluate(_ batch: PackedBatch, tokenLosses: ((ArraySlice<Float>) -> Void)?) throws -> Double {
+    let batch = batch.aligned(to: device.rowAlignment)
+    let rows = batch.tokens.count
+    let context = try context(for: batch, dropout: nil)
+    let x = arena[layout.x, rows: rows]
+    try model.embed(batch.tokens, into: x)
+    for block in model.blocks {
+      // Nothing is kept: every layer may use the last one's memory.
+      try block.forward(
+        x, memory(model.blocks.count - 1, rows), normed: arena[layout.normed, rows: rows],
+        activation: arena[layout.activation, rows: rows], context, on: device)
+    }
+    return try head(batch, x, lossScale: nil, tokenLosses: tokenLosses)
+  }
+
+  /// The final norm, the head and the cross-entropy of the trained rows, `headRows` at a time, so that logits never exist
+  /// whole. With a `lossScale`, leaves the residual stream's gradient in place for the blocks.
+  private func head(
+    _ batch: PackedBatch, _ x: Tensor, lossScale: Float?, tokenLosses: ((ArraySlice<Float>) -> Void)?
+  ) throws -> Double {
+    let rows = batch.tokens.count
+    let normed = arena[layout.normed, rows: rows]
+    let saved = arena[layout.headSaved, rows: rows]
+    let rstd = arena[layout.headRstd].columns(0..<rows)
+    try device.rmsNorm(
+      x, model.finalNorm, epsilon: Float(model.configuration.rmsNormEpsilon), into: normed, rstd: rstd, saved: saved)
+    let dNormed = arena[layout.dNormed, rows: rows]
+    if lossScale != nil { try device.zero(dNormed) }
+    let trained = batch.targets.indices.filter { batch.targets[$0] >= 0 }.map { Int32($0) }
+    var loss = 0.0
+    for start in stride(from: 0, to: trained.count, by: layout.headRows) {
+      let chunk = Array(trained[start..<min(start + layout.headRows, trained.count)])
+      let targets = chunk.map { batch.targets[Int($0)] }
+      if let bad = targets.first(where: { Int($0) >= model.shape.vocabulary }) {
+        throw ModelError("token \(bad) lies outside the model's vocabulary of \(model.shape.vocabulary)")
+      }
+      // Products of whole rows of the device's alignment; what the rows past the chunk hold concerns nobody.
+      let aligned = (chunk.count + device.rowAlignment - 1) / device.rowAlignment * device.rowAlignment
+      let input = arena[layout.headInput, rows: aligned]
+      let logits = arena[layout.logits, rows: chunk.count]
+      try device.gather(normed, rows: chunk, to: input)
+      try device.logits(input, model.head, into: arena[layout.logits, rows: aligned])
+      if let lossScale {
+        loss += try device.crossEntropy(
+          logits, targets: targets, scale: lossScale, gradient: arena[layout.logitsGradient, rows: chunk.count],
+          rowLosses: nil)
+        let dInput = arena[layout.headInputGradient, rows: aligned]
+        try device.logitsBackward(arena[layout.logitsGradient, rows: aligned], model.head, into: dInput)
+        try device.scatter(dInput, to: dNormed, rows: chunk)
+      } else {
+        var losses = [Float](repeating: 0, count: chunk.count)
+        loss += try losses.withUnsafeMutableBufferPointer {
+          try device.crossEntropy(logits, targets: targets, scale: 1, gradient: nil, rowLosses: $0.baseAddress)
+        }
+        tokenLosses?(losses[...])
+      }
+    }
+    if lossScale != nil {
+      let dx = arena[layout.dx, rows: rows]
+      try device.zero(dx)
+      try device.rmsNormBackward(
+        dNormed, saved: saved, rstd: rstd, model.finalNorm, addingTo: dx, copy: arena[layout.dxOperand, rows: rows])
+    }
+    return loss
+  }
+
+  // MARK: Views
+
+  private func context(for batch: PackedBatch, dropout: DropoutKey?) throws -> BlockContext {
+    try model.context(
+      positions: batch.positions, spans: batch.documents.map { AttentionSpan(queries: $0, keys: $0) },
+      longest: batch.documents.map(\.count).max() ?? 1, dropout: dropout)
+  }
+
+  private func memory(_ layer: Int, _ rows: Int) -> BlockMemory {
+    let slots = layout.memories[layer]
+    return BlockMemory(
+      x: arena[slots.x, rows: rows], xMiddle: arena[slots.xMiddle, rows: rows],
+      attentionRstd: arena[slots.attentionRstd].columns(0..<rows), mlpRstd: arena[slots.mlpRstd].columns(0..<rows),
+      q: arena[slots.q, rows: rows], k: arena[slots.k, rows: rows], v: arena[slots.v, rows: rows],
+      attended: arena[slots.attended, rows: rows], logSumExp: arena[slots.logSumExp],
+      gate: arena[slots.gate, rows: rows], up: arena[slots.up, rows: rows],
+      lowRank: slots.lowRank.mapValues { arena[$0, rows: rows] })
+  }
+
+  private func gradients(_ rows: Int) -> BlockGradients {
+    BlockGradients(
+      dx: arena[layout.dx, rows: rows], dxOperand: arena[layout.dxOperand, rows: rows],
+      dNormed: arena[layout.dNormed, rows: rows], normed: arena[layout.normed, rows: rows],
+      dActivation: arena[layout.activation, rows: rows], dAttended: arena[layout.dAttended, rows: rows],
+      dq: arena[layout.dq, rows: rows], dk: arena[layout.dk, rows: rows], dv: arena[layout.dv, rows: rows],
+      lowRank: layout.lowRankGradients.mapValues { arena[$0, rows: rows] }, workspace: arena[layout.workspace])
+  }
+}
+
+extension PackedBatch {
+  /// The batch with a last document of untrained tokens that makes its length a multiple of `alignment`: matrix products
+  /// then meet few different shapes. Its gradients are exact zeros.
+  func aligned(to alignment: Int) -> PackedBatch {
+    let missing = (alignment - tokens.count % alignment) % alignment
+    guard missing > 0 || tokens.isEmpty else { return self }
+    var batch = self
+    let filler = [Int32](repeating: 0, count: tokens.isEmpty ? alignment : missing)
+    batch.append(filler, isTrained: filler.map { _ in false })
+    return batch
+  }
+}

@@ -1,0 +1,73 @@
+import ModelFiles
+import Tensors
+
+/// Moves a checkpoint's tensors onto a device, one at a time, so that loading takes little more than the model itself.
+struct WeightLoader {
+  let checkpoint: Checkpoint
+  let device: any Device
+  let directions: ProductDirections
+
+  /// The stored tensor of that name, its shape checked.
+  func stored(_ name: String, rows: Int, columns: Int) throws -> StoredTensor {
+    let tensor = try checkpoint.tensor(name)
+    guard tensor.shape == [rows, columns] else {
+      throw ModelError(
+        "\(checkpoint.path): tensor \(name) is \(tensor.shape), the configuration asks for [\(rows), \(columns)]")
+    }
+    return tensor
+  }
+
+  /// A matrix `[outputs, inputs]`.
+  func matrix(_ name: String, outputs: Int, inputs: Int) throws -> any FrozenMatrix {
+    let tensor = try stored(name, rows: outputs, columns: inputs)
+    defer { tensor.releasePages() }
+    return try device.makeFrozenMatrix(outputs: outputs, inputs: inputs, directions: directions) {
+      try tensor.decode(rows: $0, into: $1)
+    }
+  }
+
+  /// Makes a matrix serve this loader's directions too.
+  func extend(_ matrix: any FrozenMatrix, _ name: String) throws {
+    let tensor = try stored(name, rows: matrix.outputs, columns: matrix.inputs)
+    defer { tensor.releasePages() }
+    try device.extend(matrix, directions: directions) { try tensor.decode(rows: $0, into: $1) }
+  }
+
+  /// An fp32 vector `[1, count]`.
+  func vector(_ name: String, count: Int) throws -> Tensor {
+    let tensor = try checkpoint.tensor(name)
+    guard tensor.shape == [count] else {
+      throw ModelError("\(checkpoint.path): tensor \(name) is \(tensor.shape), the configuration asks for [\(count)]")
+    }
+    var values = [Float](repeating: 0, count: count)
+    try values.withUnsafeMutableBufferPointer { buffer in
+      if let base = buffer.baseAddress { try tensor.decode(rows: 0..<1, into: base) }
+    }
+    return try device.tensor(values)
+  }
+}
+
+extension Block {
+  /// The block of one layer.
+  init(layer: Int, _ shape: ModelShape, _ configuration: ModelConfiguration, from loader: WeightLoader) throws {
+    func projection(_ module: TargetModule) throws -> Projection {
+      let (outputs, inputs) = shape.size(of: module)
+      return Projection(
+        try loader.matrix(module.path(layer: layer) + ".weight", outputs: outputs, inputs: inputs))
+    }
+    let path = "model.layers.\(layer)."
+    attentionNorm = try loader.vector(path + "input_layernorm.weight", count: shape.hidden)
+    mlpNorm = try loader.vector(path + "post_attention_layernorm.weight", count: shape.hidden)
+    queryKeyValue = [try projection(.query), try projection(.key), try projection(.value)]
+    output = [try projection(.output)]
+    let bias = TargetModule.output.path(layer: layer) + ".bias"
+    outputBias = loader.checkpoint.contains(bias) ? try loader.vector(bias, count: shape.hidden) : nil
+    gateUp = [try projection(.gate), try projection(.up)]
+    down = [try projection(.down)]
+    biases =
+      configuration.attentionBias
+      ? try [TargetModule.query, .key, .value].map {
+        try loader.vector($0.path(layer: layer) + ".bias", count: shape.size(of: $0).outputs)
+      } : []
+  }
+}
