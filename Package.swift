@@ -50,7 +50,8 @@ let package = Package(
     .executableTarget(
       name: "SwiftletCLI",
       dependencies: [
-        "Swiftlet", "Training", "Tokenization", "ModelFiles", "JSONValues", "CommandLineParsing", "CPUKernels",
+        "Swiftlet", "Export", "Training", "Tokenization", "ModelFiles", "JSONValues", "CommandLineParsing",
+        "CPUKernels",
       ],
       swiftSettings: strict),
     // Tests.

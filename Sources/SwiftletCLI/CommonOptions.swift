@@ -1,0 +1,53 @@
+import CommandLineParsing
+import Training
+
+extension TrainingConfiguration.DeviceChoice: CommandChoice {}
+extension TrainingConfiguration.Compute: CommandChoice {}
+
+/// The model and how it is loaded: the same words in every command.
+enum ModelOptions {
+  static let model = Argument("MODEL", "A Hugging Face folder or a .gguf file.")
+  static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
+  static let device = Option(
+    "device", "auto|cpu", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
+  static let compute = Option(
+    "compute", "auto|bf16|fp32", default: TrainingConfiguration.Compute.auto, group: "Machine",
+    "Operand type of matrix products.")
+  static let threads = Option<Int?>(
+    "threads", "N", in: 1...4096, group: "Machine", "Threads; one per CPU when not given.")
+
+  static let machine = [device.declaration, compute.declaration, threads.declaration]
+}
+
+/// How the next token is drawn.
+enum SamplingOptions {
+  static let maxTokens = Option(
+    "max-tokens", aliases: ["max-new-tokens", "n"], "N", default: 256, in: 1...16_777_216, group: "Sampling",
+    "Tokens to generate at most.")
+  static let temperature = Option(
+    "temperature", aliases: ["temp", "t"], "T", default: 0.7, in: 0...100, group: "Sampling",
+    "Randomness; 0 takes the likeliest token.")
+  static let topP = Option(
+    "top-p", "P", default: 0.95, in: 0...1, group: "Sampling",
+    "Draw from the likeliest tokens that hold this probability.")
+  static let topK = Option(
+    "top-k", "K", default: 0, in: 0...1_000_000, group: "Sampling", "Draw from the K likeliest tokens; 0: all.")
+  static let minP = Option(
+    "min-p", "P", default: 0.0, in: 0...1, group: "Sampling",
+    "Leave out tokens less likely than P times the likeliest.")
+  static let repetitionPenalty = Option(
+    "repetition-penalty", "X", default: 1.0, in: 0.01...100, group: "Sampling",
+    "Divide the score of tokens already there; 1: off.")
+  static let seed = Option<UInt64>("seed", "N", default: 3407, group: "Sampling", "Seed of the draws.")
+  static let stop = Option(repeated: "stop", "TEXT", group: "Sampling", "Text that ends the answer; may be repeated.")
+
+  static let declarations = [
+    maxTokens.declaration, temperature.declaration, topP.declaration, topK.declaration, minP.declaration,
+    repetitionPenalty.declaration, seed.declaration, stop.declaration,
+  ]
+}
+
+/// Machine-readable results on standard output.
+enum JSONOption {
+  static let json = Option(flag: "json", "Print JSON to standard output, and nothing else.")
+}
