@@ -27,18 +27,25 @@ public struct PackedBatch: Sendable, Equatable {
   ///
   /// Its token `i` is a target, of position `i - 1`, where `isTrained[i]`; the first has no position that
   /// could predict it.
-  public mutating func append(_ ids: some Collection<Int32>, isTrained: some Collection<Bool>) {
+  public mutating func append(_ ids: ArraySlice<Int32>, isTrained: ArraySlice<Bool>) {
     let start = tokens.count
-    tokens.append(contentsOf: ids)
-    let count = tokens.count - start
-    guard count > 0 else { return }
-    for (id, trained) in zip(ids, isTrained).dropFirst() {
-      targets.append(trained ? id : -1)
-      trainedTokenCount += trained ? 1 : 0
-    }
-    // The last token, and any beyond a mask that is too short, predicts nothing.
-    targets.append(contentsOf: repeatElement(-1, count: tokens.count - targets.count))
-    positions.append(contentsOf: 0..<Int32(count))
+    guard !ids.isEmpty else { return }
+    tokens += ids
     documents.append(start..<tokens.count)
+    positions += 0..<Int32(ids.count)
+    targets.reserveCapacity(tokens.count)
+    ids.withUnsafeBufferPointer { ids in
+      isTrained.withUnsafeBufferPointer { isTrained in
+        // The last token, and any beyond a mask that is too short, predicts nothing.
+        for next in 1..<ids.count + 1 {
+          let counts = next < ids.count && next < isTrained.count && isTrained[next]
+          targets.append(counts ? ids[next] : -1)
+          trainedTokenCount += counts ? 1 : 0
+        }
+      }
+    }
   }
+
+  /// Adds a document.
+  public mutating func append(_ ids: [Int32], isTrained: [Bool]) { append(ids[...], isTrained: isTrained[...]) }
 }

@@ -6,7 +6,7 @@ import Testing
 @testable import Training
 
 /// A tokenizer of bytes: 1 opens a text, 2 ends it, 3 ends a turn; a turn of the assistant is a response.
-private struct ByteEncoder: ExampleEncoder {
+struct ByteEncoder: ExampleEncoder {
   var hasChatTemplate = true
   var endOfText: Int32? { 2 }
 
@@ -141,5 +141,31 @@ private struct ByteEncoder: ExampleEncoder {
     #expect(checksum("") == "00000000")
     #expect(checksum("123456789") == "cbf43926")
     #expect(checksum("The quick brown fox jumps over the lazy dog") == "414fa339")
+  }
+}
+
+@Suite struct BatchSourceTests {
+  let folder: TemporaryFolder
+
+  init() throws { folder = try TemporaryFolder() }
+
+  @Test(arguments: [false, true]) func anEpochTrainsEveryTokenOnce(packing: Bool) throws {
+    let lines = (0..<100).map { "{\"prompt\":\"\(String(repeating: "p", count: $0 % 13))\",\"completion\":\"\($0)\"}" }
+    let dataset = try Dataset(paths: [folder.write("a.jsonl", lines.joined(separator: "\n"))])
+    var configuration = TrainingConfiguration(model: "m", data: "d")
+    configuration.packing = packing
+    configuration.maxSequenceLength = 32
+    let examples = try TokenizedDataset(dataset, encoder: ByteEncoder(), options: .init(configuration))
+    var source = BatchSource(examples, options: .init(configuration))
+    var whole: [[PackedBatch]] = []
+    for step in 0..<2 * source.schedule.stepsPerEpoch {
+      whole.append(source.microBatches(ofStep: step))
+      #expect(whole[step].allSatisfy { $0.trainedTokenCount > 0 && $0.tokens.count <= 64 })
+    }
+    let first = whole[..<source.schedule.stepsPerEpoch].joined()
+    #expect(first.reduce(0) { $0 + $1.tokens.count } == examples.counts.tokens)
+    #expect(first.reduce(0) { $0 + $1.trainedTokenCount } == examples.counts.trainedTokens)
+    var resumed = BatchSource(examples, options: .init(configuration))
+    for step in [whole.count - 1, 0, whole.count / 2] { #expect(resumed.microBatches(ofStep: step) == whole[step]) }
   }
 }

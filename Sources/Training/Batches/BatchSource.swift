@@ -1,0 +1,58 @@
+import Models
+
+/// The packed batches of each step of a run, laid out when they are asked for.
+///
+/// Steps may be asked for in any order; one epoch's plan is kept, so that going on in order costs no planning.
+public struct BatchSource: Sendable {
+  /// The examples.
+  public let examples: TokenizedDataset
+  /// Which of them each step sees.
+  public let schedule: BatchSchedule
+  private var plan: (number: Int, epoch: BatchSchedule.Epoch)?
+
+  /// The batches of `examples`; their limit of tokens is the limit of a packed row.
+  public init(_ examples: TokenizedDataset, options: BatchSchedule.Options) {
+    var options = options
+    options.maxSequenceLength = examples.options.maxSequenceLength
+    self.examples = examples
+    schedule = BatchSchedule(lengths: examples.lengths, options: options)
+  }
+
+  /// The micro-batches of step `step` of the run, counted from 0; at least one, each with at least one trained token.
+  public mutating func microBatches(ofStep step: Int) -> [PackedBatch] {
+    let position = schedule.position(ofStep: step)
+    if plan?.number != position.epoch { plan = (position.epoch, schedule.epoch(position.epoch)) }
+    return plan?.epoch.microBatches(ofStep: position.step).map { examples.batch(of: $0) } ?? []
+  }
+}
+
+extension BatchSchedule.Options {
+  /// The options that a configuration asks for.
+  public init(_ configuration: TrainingConfiguration) {
+    self.init(
+      batchSize: configuration.batchSize, gradientAccumulation: configuration.gradientAccumulation,
+      maxSequenceLength: configuration.maxSequenceLength, packing: configuration.packing,
+      shuffle: configuration.shuffle, seed: configuration.seed)
+  }
+}
+
+extension TokenizedDataset.Options {
+  /// The options that a configuration asks for.
+  public init(_ configuration: TrainingConfiguration, threads: Int = 1) {
+    self.init(
+      maxSequenceLength: configuration.maxSequenceLength, trainOn: configuration.trainOn, strict: configuration.strict,
+      threads: threads)
+  }
+}
+
+extension LearningRateSchedule {
+  /// The schedule that a configuration asks for over `totalSteps` steps.
+  public init(_ configuration: TrainingConfiguration, totalSteps: Int) {
+    let warmup =
+      configuration.warmupRatio.map { Self.warmupSteps(ratio: $0, totalSteps: totalSteps) }
+      ?? configuration.warmupSteps
+    self.init(
+      shape: configuration.scheduler, peak: configuration.learningRate, warmupSteps: warmup, totalSteps: totalSteps,
+      minimumRatio: configuration.minLearningRateRatio)
+  }
+}
