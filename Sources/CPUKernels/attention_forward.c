@@ -28,6 +28,12 @@ void sl_attention_forward(const sl_attention_shape *shape, const sl_span *spans,
                           float *lse, int64_t lse_stride) {
   struct forward c = {.shape = shape, .spans = spans, .span_count = span_count, .q = q, .k = k, .v = v, .o = o,
                       .lse = lse, .ldq = ldq, .ldk = ldk, .ldv = ldv, .ldo = ldo, .lse_stride = lse_stride};
+  bool few = true;
+  for (int64_t i = 0; i < span_count; i++) few &= spans[i].q_count * (shape->heads / shape->kv_heads) <= DECODE_ROWS;
+  if (few) {
+    sl_attention_decode(shape, spans, span_count, q, ldq, k, ldk, v, ldv, o, ldo, lse, lse_stride);
+    return;
+  }
   struct tiling tiling = tiling_of(shape);
   c.padded = tiling.padded;
   c.positions = tiling.positions;
@@ -86,60 +92,6 @@ static void SL_NAME(pack_task)(void *context, int64_t task, int thread) {
 #endif
 }
 
-/// Softmax of one block's scores, in place of the running one: scores [rows][KEY_BLOCK] of `columns` keys -> weights in
-/// units, with the running maximum, lane-wise sums, and the factor `alpha` by which earlier results shrink.
-FN void SL_NAME(softmax_block)(int64_t rows, int64_t columns, float *scores, unit *weights, float *maximum, float *sums,
-                               float *alpha, float factor) {
-  for (int64_t r0 = 0; r0 < rows; r0 += 16) {
-    _Alignas(64) float peaks[16 * SL_WIDTH];
-    for (int64_t r = 0; r < 16; r++) {
-      const float *s = scores + (r0 + r) * KEY_BLOCK;
-      VF peak = *(const VF *)s;
-      for (int64_t i = SL_WIDTH; i < columns; i += SL_WIDTH) peak = v_max(*(const VF *)(s + i), peak);
-      *(VF *)(peaks + r * SL_WIDTH) = peak;
-    }
-#if SL_WIDTH == 16
-    VF before = *(VF *)(maximum + r0), now = v_max(maxima(peaks), before);
-    *(VF *)(maximum + r0) = now;
-    *(VF *)(alpha + r0) = exp2_tile((before - now) * factor);
-#else
-    for (int64_t r = 0; r < 16; r++) peaks[r] = v_maximum(*(VF *)(peaks + r * SL_WIDTH));
-    for (int64_t r = 0; r < 16; r += SL_WIDTH) {
-      VF before = *(VF *)(maximum + r0 + r), now = v_max(*(VF *)(peaks + r), before);
-      *(VF *)(maximum + r0 + r) = now;
-      *(VF *)(alpha + r0 + r) = exp2_tile((before - now) * factor);
-    }
-#endif
-    for (int64_t r = r0; r < r0 + 16; r++) {
-      const float *s = scores + r * KEY_BLOCK;
-      unit *out = weights + r * UNITS(KEY_BLOCK);
-      float shift = maximum[r] * factor;
-      VF sum = *(VF *)(sums + r * SL_WIDTH) * alpha[r];
-      int64_t i = 0;
-#if SL_PAIR == 2
-      for (; i + 32 <= columns; i += 32) {
-        VF a = exp2_tile(*(const VF *)(s + i) * factor - shift);
-        VF b = exp2_tile(*(const VF *)(s + i + 16) * factor - shift);
-        sum += a + b;
-        _mm512_storeu_si512((uint16_t *)out + i, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
-      }
-      if (i < columns) {
-        VF a = exp2_tile(*(const VF *)(s + i) * factor - shift);
-        sum += a;
-        _mm256_storeu_si256((__m256i *)((uint16_t *)out + i), (__m256i)_mm512_cvtneps_pbh((__m512)a));
-      }
-#else
-      for (; i < columns; i += SL_WIDTH) {
-        VF a = exp2_tile(*(const VF *)(s + i) * factor - shift);
-        sum += a;
-        *(VF *)(out + i) = a;
-      }
-#endif
-      *(VF *)(sums + r * SL_WIDTH) = sum;
-    }
-  }
-}
-
 /// One tile: `positions` queries of up to `heads_per_tile` heads against all the keys they see.
 static void SL_NAME(tile_task)(void *context, int64_t task, int thread) {
   (void)thread;
@@ -185,7 +137,7 @@ static void SL_NAME(tile_task)(void *context, int64_t task, int thread) {
         float *row = scores + r * KEY_BLOCK;
         for (int64_t i = 0; i < columns; i++) row[i] = key + i > last || key + i < first ? -INFINITY : row[i];
       }
-    SL_NAME(softmax_block)(rows, columns, scores, weights, maximum, sums, alpha, factor);
+    softmax_block(rows, columns, scores, weights, maximum, sums, alpha, factor);
     if (fresh)
       product(rows, padded, UNITS(columns), weights, UNITS(KEY_BLOCK), true, values, padded, o, padded, PRODUCT_STORE,
               NULL);

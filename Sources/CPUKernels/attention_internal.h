@@ -7,7 +7,10 @@
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
-enum { KEY_BLOCK = 64 };  // keys of a tile
+enum {
+  KEY_BLOCK = 64,    // keys of a tile
+  DECODE_ROWS = 16,  // queries × heads of a group up to which a document is decoded, not tiled
+};
 
 struct tiling {
   int64_t padded;          // head_dim rounded up to whole vectors
@@ -43,3 +46,8 @@ static inline int64_t span_at(const int64_t *first, int64_t count, int64_t index
 void sl_attention_forward_simple(const sl_attention_shape *shape, const sl_span *spans, int64_t span_count,
                                  const void *q, int64_t ldq, const void *k, int64_t ldk, const void *v, int64_t ldv,
                                  void *o, int64_t ldo, float *lse, int64_t lse_stride);
+
+/// The same for documents of at most DECODE_ROWS / group queries: streams over the keys as they lie.
+void sl_attention_decode(const sl_attention_shape *shape, const sl_span *spans, int64_t span_count, const void *q,
+                         int64_t ldq, const void *k, int64_t ldk, const void *v, int64_t ldv, void *o, int64_t ldo,
+                         float *lse, int64_t lse_stride);

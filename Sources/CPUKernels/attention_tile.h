@@ -14,7 +14,9 @@
 #undef pack_natural
 #undef pack_pairs
 #undef pack_transposed
-#undef maxima
+#undef row_maxima
+#undef row_sums
+#undef softmax_block
 #define UNITS(n) ((n) / SL_PAIR)
 #define unit SL_NAME(unit)
 #define dot SL_NAME(dot)
@@ -25,7 +27,9 @@
 #define pack_natural SL_NAME(pack_natural)
 #define pack_pairs SL_NAME(pack_pairs)
 #define pack_transposed SL_NAME(pack_transposed)
-#define maxima SL_NAME(maxima)
+#define row_maxima SL_NAME(row_maxima)
+#define row_sums SL_NAME(row_sums)
+#define softmax_block SL_NAME(softmax_block)
 
 typedef uint32_t unit;
 
@@ -215,21 +219,79 @@ FN void pack_transposed(const unit *restrict natural, int64_t units, unit *restr
 }
 
 #if SL_WIDTH == 16
-/// The maximum of each of 16 rows of 16 lanes, as one vector.
-FN VF maxima(const float *rows) {
-  __m512 x[16];
-  for (int i = 0; i < 16; i++) x[i] = _mm512_loadu_ps(rows + 16 * i);
-  for (int i = 0; i < 8; i++)
-    x[i] = _mm512_max_ps(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));
-  for (int i = 0; i < 4; i++) {
-    __m512d a = (__m512d)x[2 * i], b = (__m512d)x[2 * i + 1];
-    x[i] = _mm512_max_ps((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));
+// Reduces each of 16 rows of 16 lanes to one number, as one vector: halves are exchanged until each lane holds a row.
+#define REDUCE_ROWS(name, combine)                                                                                     \
+  FN VF name(const float *rows) {                                                                                      \
+    __m512 x[16];                                                                                                      \
+    for (int i = 0; i < 16; i++) x[i] = _mm512_loadu_ps(rows + 16 * i);                                                \
+    for (int i = 0; i < 8; i++)                                                                                        \
+      x[i] = combine(_mm512_unpacklo_ps(x[2 * i], x[2 * i + 1]), _mm512_unpackhi_ps(x[2 * i], x[2 * i + 1]));          \
+    for (int i = 0; i < 4; i++) {                                                                                      \
+      __m512d a = (__m512d)x[2 * i], b = (__m512d)x[2 * i + 1];                                                        \
+      x[i] = combine((__m512)_mm512_unpacklo_pd(a, b), (__m512)_mm512_unpackhi_pd(a, b));                              \
+    }                                                                                                                  \
+    for (int step = 2; step >= 1; step--)                                                                              \
+      for (int i = 0; i < step; i++) {                                                                                 \
+        __m512 a = x[2 * i], b = x[2 * i + 1];                                                                         \
+        x[i] = combine(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));                            \
+      }                                                                                                                \
+    return (VF)x[0];                                                                                                   \
   }
-  for (int step = 2; step >= 1; step--)
-    for (int i = 0; i < step; i++) {
-      __m512 a = x[2 * i], b = x[2 * i + 1];
-      x[i] = _mm512_max_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-    }
-  return (VF)x[0];
-}
+REDUCE_ROWS(row_maxima, _mm512_max_ps)
+REDUCE_ROWS(row_sums, _mm512_add_ps)
+#undef REDUCE_ROWS
 #endif
+
+/// Softmax of one block's scores, in place of the running one: scores [rows][KEY_BLOCK] of `columns` keys -> weights in
+/// units, with the running maximum, lane-wise sums, and the factor `alpha` by which earlier results shrink.
+FN void softmax_block(int64_t rows, int64_t columns, const float *scores, unit *weights, float *maximum, float *sums,
+                      float *alpha, float factor) {
+  for (int64_t r0 = 0; r0 < rows; r0 += 16) {
+    _Alignas(64) float peaks[16 * SL_WIDTH];
+    for (int64_t r = 0; r < 16; r++) {
+      const float *s = scores + (r0 + r) * KEY_BLOCK;
+      VF peak = *(const VF *)s;
+      for (int64_t i = SL_WIDTH; i < columns; i += SL_WIDTH) peak = v_max(*(const VF *)(s + i), peak);
+      *(VF *)(peaks + r * SL_WIDTH) = peak;
+    }
+#if SL_WIDTH == 16
+    VF before = *(VF *)(maximum + r0), now = v_max(row_maxima(peaks), before);
+    *(VF *)(maximum + r0) = now;
+    *(VF *)(alpha + r0) = exp2_tile((before - now) * factor);
+#else
+    for (int64_t r = 0; r < 16; r++) peaks[r] = v_maximum(*(VF *)(peaks + r * SL_WIDTH));
+    for (int64_t r = 0; r < 16; r += SL_WIDTH) {
+      VF before = *(VF *)(maximum + r0 + r), now = v_max(*(VF *)(peaks + r), before);
+      *(VF *)(maximum + r0 + r) = now;
+      *(VF *)(alpha + r0 + r) = exp2_tile((before - now) * factor);
+    }
+#endif
+    for (int64_t r = r0; r < r0 + 16; r++) {
+      const float *s = scores + r * KEY_BLOCK;
+      unit *out = weights + r * UNITS(KEY_BLOCK);
+      float shift = maximum[r] * factor;
+      VF sum = *(VF *)(sums + r * SL_WIDTH) * alpha[r];
+      int64_t i = 0;
+#if SL_PAIR == 2
+      for (; i + 32 <= columns; i += 32) {
+        VF a = exp2_tile(*(const VF *)(s + i) * factor - shift);
+        VF b = exp2_tile(*(const VF *)(s + i + 16) * factor - shift);
+        sum += a + b;
+        _mm512_storeu_si512((uint16_t *)out + i, (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a));
+      }
+      if (i < columns) {
+        VF a = exp2_tile(*(const VF *)(s + i) * factor - shift);
+        sum += a;
+        _mm256_storeu_si256((__m256i *)((uint16_t *)out + i), (__m256i)_mm512_cvtneps_pbh((__m512)a));
+      }
+#else
+      for (; i < columns; i += SL_WIDTH) {
+        VF a = exp2_tile(*(const VF *)(s + i) * factor - shift);
+        sum += a;
+        *(VF *)(out + i) = a;
+      }
+#endif
+      *(VF *)(sums + r * SL_WIDTH) = sum;
+    }
+  }
+}

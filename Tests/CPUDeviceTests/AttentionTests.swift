@@ -115,6 +115,12 @@ extension KernelStateTests {
       AttentionCase(documents: square(200, 90), heads: 3, kvHeads: 1, headDim: 64, window: 40),
       AttentionCase(documents: [(30, 170)], heads: 2, kvHeads: 2, headDim: 64, window: 7),
       AttentionCase(documents: square(150), heads: 3, kvHeads: 1, headDim: 64, scores: 12),
+      AttentionCase(documents: [(1, 1000)], heads: 9, kvHeads: 3, headDim: 64),
+      AttentionCase(documents: [(1, 5), (4, 257), (1, 600), (0, 0)], heads: 3, kvHeads: 1, headDim: 64),
+      AttentionCase(documents: [(1, 300)], heads: 16, kvHeads: 1, headDim: 128),
+      AttentionCase(documents: [(2, 90), (1, 17)], heads: 4, kvHeads: 2, headDim: 80),
+      AttentionCase(documents: [(1, 40)], heads: 2, kvHeads: 2, headDim: 20),
+      AttentionCase(documents: [(3, 700), (1, 250)], heads: 3, kvHeads: 1, headDim: 64, window: 100),
       AttentionCase(documents: [(0, 0), (10, 10), (0, 5)], heads: 1, kvHeads: 1, headDim: 64),
     ]
 
