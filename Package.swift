@@ -46,12 +46,14 @@ let package = Package(
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "Tokenization", "JSONValues"]),
     room("Export", ["Models", "Training"]),
-    room("Swiftlet", ["Training", "Export", "CPUDevice", "CommandLineParsing", "CYAML"]),
+    room(
+      "Swiftlet",
+      ["Training", "Export", "CPUDevice", "Models", "ModelFiles", "Tensors", "CommandLineParsing", "CYAML"]),
     .executableTarget(
       name: "SwiftletCLI",
       dependencies: [
         "Swiftlet", "Export", "Training", "Tokenization", "ModelFiles", "JSONValues", "CommandLineParsing",
-        "CPUKernels",
+        "CPUDevice", "CPUKernels",
       ],
       swiftSettings: strict),
     // Tests.

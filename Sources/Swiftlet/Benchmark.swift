@@ -1,0 +1,168 @@
+import CPUDevice
+import ModelFiles
+import Models
+import Tensors
+import Training
+
+/// Times what users wait for on a loaded model: training steps, reading a prompt, writing an answer.
+package final class Benchmark {
+  /// What is timed.
+  package enum Workload: Sendable, Equatable {
+    /// Optimizer steps of LoRA with AdamW on `batch` documents of `length` tokens.
+    case train(batch: Int, length: Int)
+    /// Reading a prompt of `length` tokens.
+    case prefill(length: Int)
+    /// The loss of a text of `length` tokens, with the logits of every position.
+    case evaluate(length: Int)
+    /// Writing `count` tokens, one after the other.
+    case decode(count: Int)
+
+    /// As the command line writes it: `train:4x512`, `prefill:512`, `evaluate:512`, `decode:128`.
+    package init?(_ text: String) {
+      let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+      guard parts.count == 2 else { return nil }
+      let sizes = parts[1].split(separator: "x", omittingEmptySubsequences: false).map { Int($0) ?? 0 }
+      guard sizes.allSatisfy({ (1...1_048_576).contains($0) }) else { return nil }
+      switch (parts[0], sizes.count) {
+      case ("train", 2) where sizes[0] <= 4096 && sizes[1] > 1: self = .train(batch: sizes[0], length: sizes[1])
+      case ("prefill", 1): self = .prefill(length: sizes[0])
+      case ("evaluate", 1) where sizes[0] > 1: self = .evaluate(length: sizes[0])
+      case ("decode", 1): self = .decode(count: sizes[0])
+      default: return nil
+      }
+    }
+
+    /// As the command line writes it.
+    package var name: String {
+      switch self {
+      case .train(let batch, let length): "train:\(batch)x\(length)"
+      case .prefill(let length): "prefill:\(length)"
+      case .evaluate(let length): "evaluate:\(length)"
+      case .decode(let count): "decode:\(count)"
+      }
+    }
+  }
+
+  /// What was measured.
+  package struct Row: Sendable {
+    /// The workload's name.
+    package var name: String
+    /// Tokens per second, from the median repetition.
+    package var tokensPerSecond: Double
+    /// Seconds of the median repetition.
+    package var stepSeconds: Double
+    /// The most memory that the process held since the row began; nil where the system does not say.
+    package var peakBytes: Int?
+    /// The loss of the last repetition, nats per token; nil where there is none.
+    package var loss: Double?
+    /// The gradient's norm at the last repetition: a step that does nothing cannot look fast.
+    package var gradientNorm: Double?
+    /// Where the time of the repetitions went, as fractions that add up to 1.
+    package var shares: [(name: String, share: Double)]
+  }
+
+  /// What the device calls itself.
+  package var device: String { timed.description }
+  private let timed: TimedDevice
+  private let model: LanguageModel
+  private let text: [Int32]
+
+  /// Loads a model.
+  ///
+  /// `text` is repeated as often as needed; where it is empty, tokens are drawn from a fixed seed.
+  package init(_ checkpoint: Checkpoint, on device: any Device, text: [Int32] = []) throws {
+    timed = TimedDevice(device)
+    model = try LanguageModel(checkpoint, on: timed)
+    self.text = text
+  }
+
+  /// Times `repetitions` of a workload after two that warm up.
+  package func run(_ workload: Workload, repetitions: Int) throws -> Row {
+    ProcessMemory.resetPeak()
+    switch workload {
+    case .train(let batch, let length): return try train(workload, batch, length, repetitions)
+    case .prefill(let length):
+      let tokens = tokens(0..<length)
+      return try measure(workload, tokens: length, repetitions) {
+        _ = try model.extend(model.makeCache(capacity: length + timed.rowAlignment), with: tokens)
+        return (nil, nil)
+      }
+    case .evaluate(let length):
+      model.attach(nil)
+      let batch = self.batch(1, length, at: 0)
+      return try measure(workload, tokens: length, repetitions) {
+        (try model.evaluate(batch) / Double(batch.trainedTokenCount), nil)
+      }
+    case .decode(let count):
+      let prompt = tokens(0..<32)
+      let cache = try model.makeCache(capacity: prompt.count + count + timed.rowAlignment)
+      let first = try model.extend(cache, with: prompt)
+      return try measure(workload, tokens: count, repetitions) {
+        cache.truncate(to: prompt.count)
+        var logits = first
+        for _ in 0..<count { logits = try model.extend(cache, with: [likeliest(logits)]) }
+        return (nil, nil)
+      }
+    }
+  }
+
+  private func train(_ workload: Workload, _ batch: Int, _ length: Int, _ repetitions: Int) throws -> Row {
+    try model.prepareForTraining()
+    let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
+    try adapter.initialize(seed: 3407)
+    model.attach(adapter)
+    defer { model.attach(nil) }
+    let optimizer = try AdapterOptimizer(adapter, on: timed)
+    try model.reserve(tokens: batch * length)
+    var step = 0
+    return try measure(workload, tokens: batch * length, repetitions) {
+      let result = try model.trainingStep(
+        [self.batch(batch, length, at: step * batch * length)], optimizer, learningRate: 2e-4, seed: 3407)
+      step += 1
+      return (result.loss, result.gradientNorm)
+    }
+  }
+
+  private func measure(
+    _ workload: Workload, tokens: Int, _ repetitions: Int, _ work: () throws -> (loss: Double?, norm: Double?)
+  ) throws -> Row {
+    var result: (loss: Double?, norm: Double?)
+    for _ in 0..<2 { result = try work() }
+    timed.reset()
+    var seconds: [Double] = []
+    for _ in 0..<max(1, repetitions) {
+      let start = ContinuousClock.now
+      result = try work()
+      let elapsed = (ContinuousClock.now - start).components
+      seconds.append(Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
+    }
+    let total = seconds.reduce(0, +)
+    let median = seconds.sorted()[seconds.count / 2]
+    var shares = TimedDevice.Share.allCases.map { ($0.rawValue, (timed.seconds[$0] ?? 0) / total) }
+    shares.append(("other", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))
+    return Row(
+      name: workload.name, tokensPerSecond: Double(tokens) / median, stepSeconds: median,
+      peakBytes: ProcessMemory.peak, loss: result.loss, gradientNorm: result.norm, shares: shares)
+  }
+
+  private func batch(_ count: Int, _ length: Int, at start: Int) -> PackedBatch {
+    var batch = PackedBatch()
+    for document in 0..<count {
+      let begin = start + document * length
+      batch.append(tokens(begin..<begin + length), isTrained: repeatElement(true, count: length))
+    }
+    return batch
+  }
+
+  private func tokens(_ range: Range<Int>) -> [Int32] {
+    if !text.isEmpty { return range.map { text[$0 % text.count] } }
+    var random = RandomSource(seed: 3407, stream: UInt64(range.lowerBound))
+    return range.map { _ in Int32(clamping: random.next(below: model.configuration.vocabularySize)) }
+  }
+
+  private func likeliest(_ logits: [Float]) -> Int32 {
+    var best = 0
+    for index in logits.indices where logits[index] > logits[best] { best = index }
+    return Int32(clamping: best)
+  }
+}

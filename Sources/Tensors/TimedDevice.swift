@@ -1,0 +1,190 @@
+/// A device that does what another does and adds up where the time goes.
+///
+/// Each operation is followed by a synchronization, so that a device which works in the background is timed fairly too.
+package final class TimedDevice: Device, @unchecked Sendable {
+  /// What an operation's time counts as.
+  package enum Share: String, Sendable, CaseIterable {
+    /// Products with the frozen weights and the adapters.
+    case matrixProducts = "matrix_products"
+    /// Attention.
+    case attention
+    /// Norms, rotation, activation, biases.
+    case elementwise
+    /// The head's cross-entropy, without its products.
+    case crossEntropy = "cross_entropy"
+    /// AdamW, clipping, and the adapter's copies.
+    case optimizer
+    /// Copies, gathers, uploads.
+    case memory
+  }
+
+  /// Seconds of each share since the last ``reset()``.
+  package private(set) var seconds: [Share: Double] = [:]
+  private let base: any Device
+
+  /// Times `base`.
+  package init(_ base: any Device) { self.base = base }
+
+  /// Forgets the times.
+  package func reset() { seconds = [:] }
+
+  private func time<Result>(_ share: Share, _ work: () throws -> Result) throws -> Result {
+    let start = ContinuousClock.now
+    let result = try work()
+    try base.synchronize()
+    let elapsed = (ContinuousClock.now - start).components
+    seconds[share, default: 0] += Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
+    return result
+  }
+
+  // MARK: What the device is
+
+  package var description: String { base.description }
+  package var computeType: DType { base.computeType }
+  package var residualType: DType { base.residualType }
+  package var fusesProjections: Bool { base.fusesProjections }
+  package var rowAlignment: Int { base.rowAlignment }
+  package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
+    base.attentionWorkspace(shape, spans)
+  }
+  package func synchronize() throws { try base.synchronize() }
+
+  // MARK: Memory
+
+  package func allocate(byteCount: Int) throws -> DeviceBuffer { try base.allocate(byteCount: byteCount) }
+  package func upload(_ source: UnsafeRawBufferPointer, to tensor: Tensor) throws {
+    try time(.memory) { try base.upload(source, to: tensor) }
+  }
+  package func download(_ tensor: Tensor, to destination: UnsafeMutableRawBufferPointer) throws {
+    try time(.memory) { try base.download(tensor, to: destination) }
+  }
+  package func zero(_ tensor: Tensor) throws { try time(.memory) { try base.zero(tensor) } }
+  package func copy(_ source: Tensor, to destination: Tensor) throws {
+    try time(.memory) { try base.copy(source, to: destination) }
+  }
+  package func gather(_ source: Tensor, rows: [Int32], to destination: Tensor) throws {
+    try time(.memory) { try base.gather(source, rows: rows, to: destination) }
+  }
+  package func scatter(_ source: Tensor, to destination: Tensor, rows: [Int32]) throws {
+    try time(.memory) { try base.scatter(source, to: destination, rows: rows) }
+  }
+
+  // MARK: Matrices
+
+  package func makeFrozenMatrix(
+    outputs: Int, inputs: Int, directions: ProductDirections,
+    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws -> any FrozenMatrix {
+    try base.makeFrozenMatrix(outputs: outputs, inputs: inputs, directions: directions, decode: decode)
+  }
+  package func extend(
+    _ matrix: any FrozenMatrix, directions: ProductDirections,
+    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws { try base.extend(matrix, directions: directions, decode: decode) }
+  package func linear(
+    _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
+    dropout: DropoutKey?
+  ) throws {
+    try time(.matrixProducts) {
+      try base.linear(x, projections, into: outputs, lowRank: lowRank, accumulate: accumulate, dropout: dropout)
+    }
+  }
+  package func lowRankInput(_ x: Tensor, _ projections: [Projection], into lowRank: [Tensor?], dropout: DropoutKey?)
+    throws
+  {
+    try time(.matrixProducts) { try base.lowRankInput(x, projections, into: lowRank, dropout: dropout) }
+  }
+  package func linearBackward(
+    _ gradients: [Tensor], _ projections: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?],
+    into dx: Tensor?, dropout: DropoutKey?
+  ) throws {
+    try time(.matrixProducts) {
+      try base.linearBackward(
+        gradients, projections, lowRank: lowRank, lowRankGradients: lowRankGradients, into: dx, dropout: dropout)
+    }
+  }
+  package func linearBackwardA(
+    _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?
+  ) throws {
+    try time(.matrixProducts) {
+      try base.linearBackwardA(x, projections, lowRankGradients: lowRankGradients, dropout: dropout)
+    }
+  }
+  package func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {
+    try time(.matrixProducts) { try base.logits(x, head, into: logits) }
+  }
+  package func logitsBackward(_ gradient: Tensor, _ head: any FrozenMatrix, into dx: Tensor) throws {
+    try time(.matrixProducts) { try base.logitsBackward(gradient, head, into: dx) }
+  }
+
+  // MARK: Normalization, rotation, activation, attention
+
+  package func rmsNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor, saved: Tensor?)
+    throws
+  {
+    try time(.elementwise) { try base.rmsNorm(x, gamma, epsilon: epsilon, into: y, rstd: rstd, saved: saved) }
+  }
+  package func rmsNormAgain(_ saved: Tensor, rstd: Tensor, _ gamma: Tensor, into y: Tensor) throws {
+    try time(.elementwise) { try base.rmsNormAgain(saved, rstd: rstd, gamma, into: y) }
+  }
+  package func rmsNormBackward(
+    _ dy: Tensor, saved: Tensor, rstd: Tensor, _ gamma: Tensor, addingTo dx: Tensor, copy: Tensor?
+  ) throws {
+    try time(.elementwise) {
+      try base.rmsNormBackward(dy, saved: saved, rstd: rstd, gamma, addingTo: dx, copy: copy)
+    }
+  }
+  package func rotate(
+    _ x: Tensor, headDimension: Int, bias: Tensor?, positions: [Int32], cosines: Tensor, sines: Tensor, inverse: Bool
+  ) throws {
+    try time(.elementwise) {
+      try base.rotate(
+        x, headDimension: headDimension, bias: bias, positions: positions, cosines: cosines, sines: sines,
+        inverse: inverse)
+    }
+  }
+  package func addBias(_ bias: Tensor, to x: Tensor) throws { try time(.elementwise) { try base.addBias(bias, to: x) } }
+  package func attention(
+    _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
+    logSumExp: Tensor?
+  ) throws {
+    try time(.attention) { try base.attention(q, k, v, shape, spans, into: output, logSumExp: logSumExp) }
+  }
+  package func attentionBackward(
+    _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
+    _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
+  ) throws {
+    try time(.attention) {
+      try base.attentionBackward(
+        dOutput, q, k, v, output, logSumExp: logSumExp, shape, spans, into: dq, dk, dv, workspace: workspace)
+    }
+  }
+  package func swiGLU(_ gate: Tensor, _ up: Tensor, into y: Tensor) throws {
+    try time(.elementwise) { try base.swiGLU(gate, up, into: y) }
+  }
+  package func swiGLUBackward(_ dy: Tensor, _ gate: Tensor, _ up: Tensor, y: Tensor?) throws {
+    try time(.elementwise) { try base.swiGLUBackward(dy, gate, up, y: y) }
+  }
+
+  // MARK: Loss and optimizer
+
+  package func crossEntropy(
+    _ logits: Tensor, targets: [Int32], scale: Float, gradient: Tensor?, rowLosses: UnsafeMutablePointer<Float>?
+  ) throws -> Double {
+    try time(.crossEntropy) {
+      try base.crossEntropy(logits, targets: targets, scale: scale, gradient: gradient, rowLosses: rowLosses)
+    }
+  }
+  package func squaredNorm(_ x: Tensor) throws -> Double { try time(.optimizer) { try base.squaredNorm(x) } }
+  package func adamW(
+    parameters: Tensor, gradients: Tensor, firstMoment: Tensor, secondMoment: Tensor, _ step: AdamWStep
+  ) throws {
+    try time(.optimizer) {
+      try base.adamW(
+        parameters: parameters, gradients: gradients, firstMoment: firstMoment, secondMoment: secondMoment, step)
+    }
+  }
+  package func scale(_ source: Tensor, by factor: Float, to destination: Tensor) throws {
+    try time(.optimizer) { try base.scale(source, by: factor, to: destination) }
+  }
+}
