@@ -1,0 +1,170 @@
+/// The tokenizer in the metadata of a GGUF file, key by key (`tokenizer.ggml.…`).
+public struct GGUFTokenizerMetadata: Sendable {
+  /// `model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+  public var model: String
+  /// `pre`: how texts are cut before BPE.
+  public var pre: String
+  /// `tokens`, by id.
+  public var tokens: [String]
+  /// `token_type`, by id: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
+  public var tokenTypes: [Int32]
+  /// `merges`, two tokens with a space between them.
+  public var merges: [String]
+  /// `scores`, by id.
+  public var scores: [Float]
+  /// `bos_token_id`.
+  public var bosTokenID: Int?
+  /// `eos_token_id`.
+  public var eosTokenID: Int?
+  /// `unknown_token_id`.
+  public var unkTokenID: Int?
+  /// `padding_token_id`.
+  public var padTokenID: Int?
+  /// `eot_token_id`, `eom_token_id`: further ends of a turn.
+  public var moreEndTokenIDs: [Int]
+  /// `add_bos_token`; `nil` leaves it to the model.
+  public var addBOS: Bool?
+  /// `add_eos_token`; `nil` leaves it to the model.
+  public var addEOS: Bool?
+  /// `add_space_prefix`; `nil` leaves it to the model.
+  public var addSpacePrefix: Bool?
+  /// `tokenizer.chat_template`.
+  public var chatTemplate: String?
+
+  /// Makes metadata.
+  public init(
+    model: String, pre: String = "", tokens: [String], tokenTypes: [Int32] = [], merges: [String] = [],
+    scores: [Float] = [], bosTokenID: Int? = nil, eosTokenID: Int? = nil, unkTokenID: Int? = nil,
+    padTokenID: Int? = nil, moreEndTokenIDs: [Int] = [], addBOS: Bool? = nil, addEOS: Bool? = nil,
+    addSpacePrefix: Bool? = nil, chatTemplate: String? = nil
+  ) {
+    self.model = model
+    self.pre = pre
+    self.tokens = tokens
+    self.tokenTypes = tokenTypes
+    self.merges = merges
+    self.scores = scores
+    self.bosTokenID = bosTokenID
+    self.eosTokenID = eosTokenID
+    self.unkTokenID = unkTokenID
+    self.padTokenID = padTokenID
+    self.moreEndTokenIDs = moreEndTokenIDs
+    self.addBOS = addBOS
+    self.addEOS = addEOS
+    self.addSpacePrefix = addSpacePrefix
+    self.chatTemplate = chatTemplate
+  }
+}
+
+extension Tokenizer {
+  /// Makes the tokenizer that a GGUF file carries.
+  ///
+  /// Throws a `TokenizationError` that names the key.
+  public convenience init(gguf: GGUFTokenizerMetadata) throws {
+    try self.init(GGUFTokenizer.parts(gguf))
+  }
+}
+
+/// Reads the metadata of a GGUF file.
+enum GGUFTokenizer {
+  private enum TokenType: Int32 {
+    case normal = 1
+    case unknown, control, userDefined, unused, byte
+  }
+
+  static func parts(_ metadata: GGUFTokenizerMetadata) throws(TokenizationError) -> TokenizerParts {
+    var parts = TokenizerParts(place: "tokenizer.ggml")
+    guard metadata.tokenTypes.isEmpty || metadata.tokenTypes.count == metadata.tokens.count else {
+      throw TokenizationError(
+        "tokenizer.ggml.token_type has \(metadata.tokenTypes.count) entries for \(metadata.tokens.count) tokens")
+    }
+    parts.vocabulary = metadata.tokens.enumerated().map { ($1, $0) }
+    for (id, (token, type)) in zip(metadata.tokens, metadata.tokenTypes).enumerated() {
+      switch TokenType(rawValue: type) {
+      case .control, .unknown:
+        parts.addedTokens.append(AddedToken(id: Int32(truncatingIfNeeded: id), content: token, isSpecial: true))
+      case .userDefined:
+        parts.addedTokens.append(AddedToken(id: Int32(truncatingIfNeeded: id), content: token))
+      default: break
+      }
+    }
+    parts.addedTokens.removeAll(where: \.content.isEmpty)
+    parts.verbatimTokens = Set(parts.addedTokens.map(\.id))
+    for (name, id) in [
+      ("bos_token", metadata.bosTokenID), ("eos_token", metadata.eosTokenID), ("unk_token", metadata.unkTokenID),
+      ("pad_token", metadata.padTokenID),
+    ] {
+      guard let id else { continue }
+      guard metadata.tokens.indices.contains(id) else {
+        parts.remarks.append("tokenizer.ggml: the id \(id) of \(name) is beyond the \(metadata.tokens.count) tokens")
+        continue
+      }
+      parts.specialTokens.append((name, metadata.tokens[id]))
+      parts.specialTokenIDs[name] = Int32(truncatingIfNeeded: id)
+    }
+    parts.moreEndTokenIDs = metadata.moreEndTokenIDs.filter(metadata.tokens.indices.contains).map { Int32($0) }
+    var addsBOS = false
+    switch metadata.model {
+    case "gpt2": addsBOS = try readBytePairs(metadata, &parts)
+    case "llama":
+      try readSentencePieces(metadata, &parts)
+      addsBOS = true
+    default:
+      throw TokenizationError(
+        "tokenizer.ggml.model: \"\(metadata.model)\" is not known; known are gpt2 and llama")
+    }
+    if metadata.addBOS ?? addsBOS, let id = parts.specialTokenIDs["bos_token"] { parts.prefix = [id] }
+    if metadata.addEOS ?? false, let id = parts.specialTokenIDs["eos_token"] { parts.suffix = [id] }
+    if let source = metadata.chatTemplate {
+      do {
+        parts.chatTemplate = try ChatTemplate(source: source)
+      } catch {
+        throw TokenizationError("tokenizer.chat_template: \(error)")
+      }
+    }
+    return parts
+  }
+
+  /// Byte-level BPE; returns whether models of this kind put BOS before a text unless they say otherwise.
+  private static func readBytePairs(
+    _ metadata: GGUFTokenizerMetadata, _ parts: inout TokenizerParts
+  ) throws(TokenizationError) -> Bool {
+    var merges: [(left: String, right: String)] = []
+    merges.reserveCapacity(metadata.merges.count)
+    for (index, merge) in metadata.merges.enumerated() {
+      guard let pair = TokenizerFiles.pair(merge) else {
+        throw TokenizationError("tokenizer.ggml.merges[\(index)]: \"\(merge)\" is not two tokens")
+      }
+      merges.append(pair)
+    }
+    parts.merges = .ranked(merges)
+    let cutting = try GGUFPreTokenizer.named(metadata.pre)
+    var steps: [PreTokenizer] = []
+    for pattern in cutting.patterns {
+      steps.append(.split(.expression(try RegularExpression(pattern)), .isolated, invert: false))
+    }
+    parts.preTokenizer = .sequence(
+      steps + [.byteLevel(addPrefixSpace: metadata.addSpacePrefix ?? false, pattern: nil)])
+    parts.ignoresMerges = cutting.ignoresMerges
+    parts.decoder = .byteLevel
+    return cutting.addsBOS
+  }
+
+  private static func readSentencePieces(
+    _ metadata: GGUFTokenizerMetadata, _ parts: inout TokenizerParts
+  ) throws(TokenizationError) {
+    guard metadata.scores.count == metadata.tokens.count else {
+      throw TokenizationError(
+        "tokenizer.ggml.scores has \(metadata.scores.count) entries for \(metadata.tokens.count) tokens")
+    }
+    parts.merges = .scored(metadata.scores)
+    parts.usesByteFallback = true
+    parts.fusesUnknown = true
+    if let id = parts.specialTokenIDs["unk_token"] { parts.unknownToken = metadata.tokens[Int(id)] }
+    let space = Array("\u{2581}".utf8)
+    let addsSpace = metadata.addSpacePrefix ?? true
+    parts.normalizer = .sequence((addsSpace ? [.prepend(space)] : []) + [.replace(.literal([0x20]), space)])
+    parts.decoder = .sequence(
+      [.replace(.literal(space), [0x20]), .byteFallback, .fuse] + (addsSpace ? [.strip(" ", start: 1, stop: 0)] : []))
+  }
+}

@@ -1,0 +1,256 @@
+/// Text to token ids and back, exactly as the model's own files say.
+///
+/// A tokenizer is immutable: any number of threads may use one at the same time.
+public final class Tokenizer: Sendable {
+  /// One more than the highest id.
+  public let vocabularySize: Int
+  /// The token that begins a text.
+  public let bosTokenID: Int32?
+  /// The token that ends a text.
+  public let eosTokenID: Int32?
+  /// The token that fills a batch.
+  public let padTokenID: Int32?
+  /// The token of what has none.
+  public let unkTokenID: Int32?
+  /// The tokens that are searched in the text itself, by id.
+  public let addedTokens: [AddedToken]
+  /// The template that turns messages into text.
+  public let chatTemplate: ChatTemplate?
+  /// The template to use when tools are given, where the model has one of its own.
+  public let toolChatTemplate: ChatTemplate?
+  /// Every id that ends generation: the end of a text, and what ends the assistant's turn in the template.
+  public let endOfTurnTokenIDs: [Int32]
+  /// The names under which templates know special tokens (`bos_token`), and their texts.
+  public let specialTokens: [(name: String, content: String)]
+  /// What the files say that is not quite right but can be worked with; each one line.
+  public let remarks: [String]
+
+  /// Whether the template says the same whether or not it is asked to open the assistant's turn.
+  let ignoresGenerationPrompt: Bool
+  let decoder: TokenDecoder
+  let tokenBytes: TokenBytes
+  private let tokens: [String]
+  private let isPresent: [Bool]
+  private let isSpecialID: [Bool]
+  private let ids: TokenTable
+  private let model: BytePairEncoder
+  private let normalizer: Normalizer?
+  private let preTokenizer: PreTokenizer?
+  private let keepsBytes: Bool
+  private let originalFinder: AddedTokenFinder
+  private let normalizedFinder: AddedTokenFinder
+  private let prefix: [Int32]
+  private let suffix: [Int32]
+
+  init(_ parts: consuming TokenizerParts) throws(TokenizationError) {
+    let vocabulary = try parts.makeVocabulary()
+    (tokens, isPresent, ids) = (vocabulary.tokens, vocabulary.isPresent, vocabulary.ids)
+    vocabularySize = vocabulary.tokens.count
+    let keepsBytes = parts.keepsBytes
+    self.keepsBytes = keepsBytes
+    model = try parts.makeModel(vocabulary)
+    normalizer = parts.normalizer
+    preTokenizer = parts.preTokenizer
+    prefix = parts.prefix
+    suffix = parts.suffix
+    remarks = parts.remarks
+    addedTokens = parts.addedTokens.sorted { $0.id < $1.id }
+    var isSpecialID = [Bool](repeating: false, count: vocabulary.tokens.count)
+    for token in addedTokens where token.isSpecial { isSpecialID[Int(token.id)] = true }
+    self.isSpecialID = isSpecialID
+    originalFinder = AddedTokenFinder(
+      addedTokens.filter { !$0.isNormalized || parts.normalizer == nil }.map { ($0, Array($0.content.utf8)) })
+    normalizedFinder = AddedTokenFinder(
+      addedTokens.filter { $0.isNormalized && parts.normalizer != nil }.map { token in
+        (token, Self.normalized(token.content, parts.normalizer))
+      })
+    let decoder = TokenDecoder(parts.decoder)
+    self.decoder = decoder
+    tokenBytes = TokenBytes(
+      vocabulary.tokens, isPresent: vocabulary.isPresent, decoder, verbatim: parts.verbatimTokens)
+    func special(_ name: String) -> Int32? { parts.specialTokenIDs[name] }
+    bosTokenID = special("bos_token")
+    eosTokenID = special("eos_token")
+    padTokenID = special("pad_token")
+    unkTokenID = special("unk_token")
+    specialTokens = parts.specialTokens
+    chatTemplate = parts.chatTemplate
+    toolChatTemplate = parts.toolChatTemplate
+    ignoresGenerationPrompt =
+      parts.chatTemplate.map { TurnMarkers.ignoresGenerationPrompt($0, parts.specialTokens) } ?? false
+    endOfTurnTokenIDs = TurnMarkers.endOfTurnTokenIDs(
+      template: parts.chatTemplate, specialTokens: parts.specialTokens, addedTokens: addedTokens,
+      eos: special("eos_token"), more: parts.moreEndTokenIDs)
+  }
+
+  private static func normalized(_ text: String, _ normalizer: Normalizer?) -> [UInt8] {
+    let bytes = Array(text.utf8)
+    return bytes.withUnsafeBufferPointer { bytes in
+      guard let base = bytes.baseAddress else { return [] }
+      let segment = Segment(base, 0..<bytes.count)
+      normalizer?.apply(to: segment)
+      return Array(UnsafeBufferPointer(start: segment.base, count: segment.count))
+    }
+  }
+
+  // MARK: Tokens
+
+  /// The id of a token by its text as the vocabulary has it.
+  public func tokenID(_ token: String) -> Int32? {
+    let id = ids.lookup(token)
+    return id >= 0 ? id : nil
+  }
+
+  /// The text of a token as the vocabulary has it; `nil` for an id that no token has.
+  public func token(_ id: Int32) -> String? {
+    id >= 0 && Int(id) < tokens.count && isPresent[Int(id)] ? tokens[Int(id)] : nil
+  }
+
+  /// Whether a token controls the model rather than being text.
+  public func isSpecial(_ id: Int32) -> Bool { id >= 0 && Int(id) < isSpecialID.count && isSpecialID[Int(id)] }
+
+  // MARK: Encoding
+
+  /// Tokens, and the stretch of the text that each stands for.
+  public struct Encoding: Sendable {
+    /// The ids.
+    public var ids: [Int32] = []
+    /// For each id its range in the text's UTF-8 bytes; empty for tokens that the tokenizer put there itself.
+    ///
+    /// An added token's range is its own text, without white space that it took in.
+    public var ranges: [Range<Int>] = []
+  }
+
+  /// The ids of a text.
+  ///
+  /// - Parameters:
+  ///   - text: Any text; it is not changed, save as the model's normalizer says.
+  ///   - addSpecialTokens: Whether to put the tokens around it that the tokenizer's post-processor asks for (BOS).
+  ///   - parseSpecialTokens: Whether special tokens written in the text become their ids, or are text like any other.
+  public func encode(_ text: String, addSpecialTokens: Bool = true, parseSpecialTokens: Bool = true) -> [Int32] {
+    encode(text, addSpecialTokens, parseSpecialTokens, tracksRanges: false).ids
+  }
+
+  /// The ids of a text, with the range of each in its UTF-8 bytes.
+  public func encodeWithOffsets(
+    _ text: String, addSpecialTokens: Bool = true, parseSpecialTokens: Bool = true
+  ) -> Encoding {
+    encode(text, addSpecialTokens, parseSpecialTokens, tracksRanges: true)
+  }
+
+  private func encode(
+    _ text: String, _ addSpecialTokens: Bool, _ parseSpecialTokens: Bool, tracksRanges: Bool
+  ) -> Encoding {
+    var text = text
+    var result = Encoding()
+    if addSpecialTokens, !prefix.isEmpty {
+      result.ids = prefix
+      if tracksRanges { result.ranges = Array(repeating: 0..<0, count: prefix.count) }
+    }
+    let length = text.withUTF8 { bytes in
+      if let base = bytes.baseAddress, !bytes.isEmpty {
+        encode(base, bytes.count, findsSpecial: parseSpecialTokens, tracksRanges: tracksRanges, &result)
+      }
+      return bytes.count
+    }
+    if addSpecialTokens, !suffix.isEmpty {
+      result.ids.append(contentsOf: suffix)
+      if tracksRanges { result.ranges.append(contentsOf: Array(repeating: length..<length, count: suffix.count)) }
+    }
+    return result
+  }
+
+  private func encode(
+    _ text: UnsafePointer<UInt8>, _ count: Int, findsSpecial: Bool, tracksRanges: Bool, _ result: inout Encoding
+  ) {
+    let scratch = BytePairEncoder.Scratch()
+    var output = BytePairEncoder.Output(tracksLengths: tracksRanges)
+    swap(&output.ids, &result.ids)
+    output.ids.reserveCapacity(output.ids.count + count / 4 + 8)
+    for split in originalFinder.split(text, count, findsSpecial: findsSpecial) {
+      if let token = split.token {
+        output.ids.append(token)
+        if tracksRanges { result.ranges.append(split.core) }
+        continue
+      }
+      let segment = Segment(text, split.range)
+      normalizer?.apply(to: segment)
+      if normalizedFinder.isEmpty {
+        encode(segment, scratch, &output, tracksRanges, &result.ranges)
+        continue
+      }
+      for part in normalizedFinder.split(segment.base, segment.count, findsSpecial: findsSpecial) {
+        if let token = part.token {
+          output.ids.append(token)
+          if tracksRanges { result.ranges.append(segment.origin(of: part.core)) }
+        } else {
+          encode(segment.part(part.range), scratch, &output, tracksRanges, &result.ranges)
+        }
+      }
+    }
+    swap(&output.ids, &result.ids)
+  }
+
+  private func encode(
+    _ segment: Segment, _ scratch: BytePairEncoder.Scratch, _ output: inout BytePairEncoder.Output,
+    _ tracksRanges: Bool, _ ranges: inout [Range<Int>]
+  ) {
+    preTokenizer?.apply(to: segment, keepsBytes: keepsBytes)
+    let base = segment.base
+    for piece in segment.pieces {
+      model.encode(base + piece.lowerBound, piece.count, scratch, &output)
+      guard tracksRanges else { continue }
+      var position = piece.lowerBound
+      for length in output.lengths {
+        ranges.append(segment.origin(of: position..<position + Int(length)))
+        position += Int(length)
+      }
+      output.lengths.removeAll(keepingCapacity: true)
+    }
+  }
+
+  // MARK: Decoding
+
+  /// The text of tokens.
+  ///
+  /// Bytes that are no UTF-8 become U+FFFD.
+  public func decode(_ ids: some Sequence<Int32>, skipSpecialTokens: Bool = false) -> String {
+    var bytes: [UInt8] = []
+    var loneBytes = 0
+    var isFirst = true
+    // Lone bytes in a row are one character each way or none at all.
+    func endLoneBytes() {
+      defer { loneBytes = 0 }
+      guard loneBytes > 0, String(validating: bytes.suffix(loneBytes), as: UTF8.self) == nil else { return }
+      bytes.removeLast(loneBytes)
+      for _ in 0..<loneBytes { bytes.append(contentsOf: [0xEF, 0xBF, 0xBD]) }
+    }
+    for id in ids {
+      if skipSpecialTokens, isSpecial(id) { continue }
+      let isLoneByte = tokenBytes.isLoneByte(id)
+      if !isLoneByte { endLoneBytes() }
+      if !isFirst { bytes.append(contentsOf: decoder.separator) }
+      isFirst = false
+      bytes.append(contentsOf: tokenBytes(id))
+      if isLoneByte { loneBytes += 1 }
+    }
+    endLoneBytes()
+    var text = bytes[...]
+    if let leading = decoder.leading {
+      let mark = Array(String(leading.scalar).utf8)
+      for _ in 0..<leading.count where text.starts(with: mark) { text = text.dropFirst(mark.count) }
+    }
+    if let trailing = decoder.trailing {
+      let mark = Array(String(trailing.scalar).utf8)
+      for _ in 0..<trailing.count where text.suffix(mark.count).elementsEqual(mark) {
+        text = text.dropLast(mark.count)
+      }
+    }
+    return String(decoding: text, as: UTF8.self)
+  }
+
+  /// A decoder for tokens that come one at a time.
+  public func makeStreamingDecoder(skipSpecialTokens: Bool = false) -> StreamingDecoder {
+    StreamingDecoder(self, skipsSpecialTokens: skipSpecialTokens)
+  }
+}
