@@ -1,0 +1,56 @@
+import ModelFiles
+import Models
+import Training
+
+/// A fine-tuning run of a model: data, adapter, folder.
+public final class FineTuning {
+  /// The model that learns.
+  public let model: Model
+  /// What decides the run, checked.
+  public let configuration: TrainingConfiguration
+  /// The training data, tokenized.
+  public let data: TokenizedDataset
+  /// The held-out data, tokenized.
+  public let evalData: TokenizedDataset?
+  /// The formats that the data files were recognized as, one line each.
+  public let dataDescription: String
+  private let trainer: Trainer
+
+  /// Reads the data and makes the run's folder, or opens that of the run to resume. The adapter is attached to `model`.
+  public init(model: Model, configuration: TrainingConfiguration) throws {
+    let configuration = try configuration.validated()
+    self.model = model
+    self.configuration = configuration
+    let options = TokenizedDataset.Options(
+      maxSequenceLength: configuration.maxSequenceLength, trainOn: configuration.trainOn,
+      strict: configuration.strict, threads: configuration.threads ?? 2)
+    let dataset = try Dataset(paths: configuration.data)
+    dataDescription = dataset.description
+    data = try TokenizedDataset(dataset, tokenizer: model.tokenizer, options: options)
+    evalData = try configuration.evalData.map {
+      try TokenizedDataset(Dataset(paths: [$0]), tokenizer: model.tokenizer, options: options)
+    }
+    let folder =
+      configuration.resume
+      ? try RunFolder.resume(configuration.output, saveLimit: configuration.saveLimit)
+      : try RunFolder.create(configuration.output, saveLimit: configuration.saveLimit)
+    trainer = try Trainer(
+      model.language, data: data, evalData: evalData, configuration: configuration, folder: folder)
+    try writeAtomically(configuration.yaml(), to: folder.configurationPath)
+  }
+
+  /// Steps of the whole run.
+  public var totalSteps: Int { trainer.totalSteps }
+  /// Steps done before this process.
+  public var stepsDone: Int { trainer.stepsDone }
+  /// The number of learned parameters.
+  public var parameterCount: Int { trainer.parameterCount }
+  /// How much is computed twice to fit the memory.
+  public var recompute: RecomputePolicy { trainer.recompute }
+
+  /// Trains to the end, or until `onProgress` says stop; the run is saved either way, and the model keeps the adapter.
+  @discardableResult
+  public func run(onProgress: (TrainingProgress) -> TrainingDecision = { _ in .continue }) throws -> TrainingSummary {
+    try trainer.run(onProgress: onProgress)
+  }
+}

@@ -1,0 +1,191 @@
+import JSONValues
+import Models
+import Tokenization
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// What a model is asked to continue.
+public enum Prompt: Sendable {
+  /// A text as it stands.
+  case text(String)
+  /// A conversation, `[{"role": …, "content": …}, …]`, which the chat template lays out and the assistant answers.
+  case messages(JSONValue)
+
+  /// A conversation of one user's message.
+  public static func user(_ text: String) -> Prompt {
+    .messages([["role": "user", "content": .string(text)]])
+  }
+}
+
+/// How a text is generated.
+public struct GenerationOptions: Sendable, Equatable {
+  /// The most tokens to generate.
+  public var maxTokens: Int
+  /// How tokens are chosen.
+  public var sampling: SamplingOptions
+  /// Texts that end the generation; they are not part of the result.
+  public var stop: [String]
+
+  /// Options; by default the likeliest tokens, 256 at most.
+  public init(maxTokens: Int = 256, sampling: SamplingOptions = SamplingOptions(), stop: [String] = []) {
+    self.maxTokens = maxTokens
+    self.sampling = sampling
+    self.stop = stop
+  }
+}
+
+/// A generated text.
+public struct Generation: Sendable, Equatable {
+  /// Why the generation ended.
+  public enum FinishReason: String, Sendable {
+    /// The model ended its turn, or a stop text appeared.
+    case stop
+    /// The limit of tokens or the context's end was reached.
+    case length
+    /// The caller said so.
+    case cancelled
+  }
+
+  /// The text, without special tokens.
+  public var text: String
+  /// Tokens of the prompt.
+  public var promptTokens: Int
+  /// The tokens generated, the one that ended the turn left out.
+  public var tokens: [Int32]
+  /// Why it ended.
+  public var finishReason: FinishReason
+  /// Seconds until the first token was known.
+  public var prefillSeconds: Double
+  /// Seconds for the other tokens.
+  public var decodeSeconds: Double
+}
+
+extension Model {
+  /// The tokens of a prompt as the model reads them.
+  public func tokens(of prompt: Prompt) throws -> [Int32] {
+    switch prompt {
+    case .text(let text): tokenizer.encode(text)
+    case .messages(let messages): try tokenizer.encodePrompt(messages)
+    }
+  }
+
+  /// Continues a prompt.
+  /// - Parameter onText: receives the text piece by piece, whole characters only, and returns false to end it.
+  public func generate(
+    _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), onText: ((String) -> Bool)? = nil
+  ) throws -> Generation {
+    let tokens = try tokens(of: prompt)
+    guard !tokens.isEmpty else { throw ModelError("the prompt is empty: give it at least one token") }
+    guard options.maxTokens > 0 else { throw ModelError("at least one token must be asked for") }
+    guard tokens.count < configuration.contextLength else {
+      throw ModelError(
+        "the prompt has \(tokens.count) tokens and the model's context \(configuration.contextLength): shorten it")
+    }
+    let limit = min(options.maxTokens, configuration.contextLength - tokens.count)
+    let cache = try language.makeCache(capacity: tokens.count + limit)
+    let ends = Set(tokenizer.endOfTurnTokenIDs).union(configuration.eosTokenIDs.map { Int32(truncatingIfNeeded: $0) })
+    var sampler = Sampler(options.sampling, seen: tokens)
+    var output = StoppableText(stops: options.stop, decoder: tokenizer.makeStreamingDecoder(skipSpecialTokens: true))
+    let began = now()
+    var firstTokenAt = began
+    var generated: [Int32] = []
+    var reason = Generation.FinishReason.length
+    var logits = try language.extend(cache, with: tokens, plannedLength: tokens.count + limit)
+    while true {
+      guard let token = sampler.next(logits) else {
+        throw ModelError("the model's output is not a number: its weights or its adapter are damaged")
+      }
+      if generated.isEmpty { firstTokenAt = now() }
+      if ends.contains(token) {
+        reason = .stop
+        break
+      }
+      generated.append(token)
+      let piece = output.append(token)
+      if !piece.isEmpty, let onText, !onText(piece) {
+        reason = .cancelled
+        break
+      }
+      if output.isStopped {
+        reason = .stop
+        break
+      }
+      if generated.count == limit { break }
+      logits = try language.extend(cache, with: [token], plannedLength: tokens.count + limit)
+    }
+    let rest = output.finish()
+    if !rest.isEmpty, reason != .cancelled { _ = onText?(rest) }
+    return Generation(
+      text: output.text, promptTokens: tokens.count, tokens: generated, finishReason: reason,
+      prefillSeconds: firstTokenAt - began, decodeSeconds: now() - firstTokenAt)
+  }
+}
+
+/// Text that grows token by token and is held back where it may be the beginning of a stop text.
+struct StoppableText {
+  private let stops: [String]
+  private var decoder: StreamingDecoder
+  private var held = ""
+  /// What has been given out.
+  private(set) var text = ""
+  private(set) var isStopped = false
+
+  init(stops: [String], decoder: StreamingDecoder) {
+    self.stops = stops.filter { !$0.isEmpty }
+    self.decoder = decoder
+  }
+
+  /// What can be shown now that `token` has come.
+  mutating func append(_ token: Int32) -> String { take(decoder.append(token) ?? "") }
+
+  /// What was still held back.
+  mutating func finish() -> String {
+    guard !isStopped else { return "" }
+    let shown = take(decoder.finish() ?? "")
+    guard !isStopped else { return shown }
+    let rest = held
+    held = ""
+    text += rest
+    return shown + rest
+  }
+
+  private mutating func take(_ piece: String) -> String {
+    guard !isStopped else { return "" }
+    held += piece
+    var shown = held
+    if let first = stops.compactMap({ Self.position(of: $0, in: held) }).min() {
+      shown = String(decoding: held.utf8.prefix(first), as: UTF8.self)
+      isStopped = true
+      held = ""
+    } else {
+      let keep = stops.map { Self.overlap(of: held, with: $0) }.max() ?? 0
+      shown = String(decoding: held.utf8.dropLast(keep), as: UTF8.self)
+      held = String(decoding: held.utf8.suffix(keep), as: UTF8.self)
+    }
+    text += shown
+    return shown
+  }
+
+  /// Where `needle` first stands in `text`, in UTF-8 bytes.
+  private static func position(of needle: String, in text: String) -> Int? {
+    let (needle, text) = (Array(needle.utf8), Array(text.utf8))
+    guard needle.count <= text.count else { return nil }
+    return (0...text.count - needle.count).first { text[$0..<$0 + needle.count].elementsEqual(needle) }
+  }
+
+  /// How many of the last bytes of `text` begin `stop`.
+  private static func overlap(of text: String, with stop: String) -> Int {
+    let (text, stop) = (Array(text.utf8), Array(stop.utf8))
+    return (0..<min(text.count, stop.count)).reversed().map { $0 + 1 }
+      .first { text.suffix($0).elementsEqual(stop.prefix($0)) && $0 < stop.count } ?? 0
+  }
+}
+
+/// Seconds of a clock that never jumps.
+func now() -> Double {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+}

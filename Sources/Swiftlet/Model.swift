@@ -1,0 +1,112 @@
+import CPUDevice
+import ModelFiles
+import Models
+import Tokenization
+
+/// How a model is loaded.
+public struct LoadOptions: Sendable {
+  /// Operand type of matrix products.
+  public var compute: TrainingConfiguration.Compute
+  /// Threads; nil: one per CPU.
+  public var threads: Int?
+  /// Folder of a PEFT adapter to put beside the weights.
+  public var adapter: String?
+
+  /// Options with the defaults of every command.
+  public init(
+    compute: TrainingConfiguration.Compute = .auto, threads: Int? = nil, adapter: String? = nil
+  ) {
+    self.compute = compute
+    self.threads = threads
+    self.adapter = adapter
+  }
+}
+
+/// A language model with its tokenizer, ready to generate, to be evaluated and to be fine-tuned.
+///
+/// ```swift
+/// let model = try Model.load("SmolLM2-135M-Instruct.Q4_1.gguf")
+/// let tuning = try FineTuning(model: model, configuration: TrainingConfiguration(model: model.path, data: "chats.jsonl"))
+/// try tuning.run { progress in print(progress.step, progress.loss); return .continue }
+/// print(try model.generate(.user("Who are you?")).text)
+/// ```
+///
+/// Use a model from one thread at a time.
+public final class Model {
+  /// What it was loaded from.
+  public let path: String
+  /// Texts to tokens and back, with the chat template.
+  public let tokenizer: Tokenizer
+  /// The weights on their device.
+  public let language: LanguageModel
+
+  /// What the checkpoint says of the model.
+  public var configuration: ModelConfiguration { language.configuration }
+  /// What a person calls the device that computes.
+  public var deviceDescription: String { language.device.description }
+
+  /// Loads a Hugging Face folder or a `.gguf` file.
+  public static func load(_ path: String, options: LoadOptions = LoadOptions()) throws -> Model {
+    let checkpoint = try Checkpoint.open(path: path)
+    let tokenizer = try checkpoint.makeTokenizer()
+    let compute: CPUDevice.Compute =
+      switch options.compute {
+      case .auto: .automatic
+      case .bf16: .bfloat16
+      case .fp32: .float32
+      }
+    let device = CPUDevice(compute: compute, threads: options.threads)
+    let model = Model(path: path, tokenizer: tokenizer, language: try LanguageModel(checkpoint, on: device))
+    if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
+    return model
+  }
+
+  private init(path: String, tokenizer: Tokenizer, language: LanguageModel) {
+    self.path = path
+    self.tokenizer = tokenizer
+    self.language = language
+  }
+
+  /// Puts the PEFT adapter in `folder` beside the weights, in place of any other.
+  public func loadAdapter(from folder: String) throws { try language.loadAdapter(from: folder) }
+
+  /// Takes the adapter away.
+  public func removeAdapter() { language.attach(nil) }
+
+  /// Writes the adapter in use as PEFT's files.
+  public func saveAdapter(to folder: String) throws {
+    guard let adapter = language.adapter else { throw ModelError("there is no adapter to save: none is loaded or tuned") }
+    try adapter.save(to: folder, baseModel: path)
+  }
+}
+
+extension Checkpoint {
+  /// The tokenizer that belongs to the checkpoint.
+  public func makeTokenizer() throws -> Tokenizer {
+    switch tokenizerSource {
+    case .folder(let folder): try Tokenizer(folder: folder)
+    case .gguf(let file): try Tokenizer(gguf: GGUFTokenizerMetadata(file.metadata, path: file.path))
+    }
+  }
+}
+
+extension GGUFTokenizerMetadata {
+  /// Reads `tokenizer.ggml.*`, key by key.
+  init(_ metadata: GGUFMetadata, path: String) throws {
+    func key(_ name: String) -> String { "tokenizer.ggml.\(name)" }
+    guard let model = try metadata.string(key("model")), let tokens = try metadata.strings(key("tokens")) else {
+      throw ModelFileError(path, "the file has no tokenizer (tokenizer.ggml.model and tokenizer.ggml.tokens)")
+    }
+    self.init(
+      model: model, pre: try metadata.string(key("pre")) ?? "", tokens: tokens,
+      tokenTypes: (try metadata.integers(key("token_type")) ?? []).map { Int32(truncatingIfNeeded: $0) },
+      merges: try metadata.strings(key("merges")) ?? [], scores: try metadata.floats(key("scores")) ?? [],
+      bosTokenID: try metadata.integer(key("bos_token_id")), eosTokenID: try metadata.integer(key("eos_token_id")),
+      unkTokenID: try metadata.integer(key("unknown_token_id")), padTokenID: try metadata.integer(key("padding_token_id")),
+      moreEndTokenIDs: try [metadata.integer(key("eot_token_id")), metadata.integer(key("eom_token_id"))]
+        .compactMap { $0 },
+      addBOS: try metadata.bool(key("add_bos_token")), addEOS: try metadata.bool(key("add_eos_token")),
+      addSpacePrefix: try metadata.bool(key("add_space_prefix")),
+      chatTemplate: try metadata.string("tokenizer.chat_template"))
+  }
+}
