@@ -142,14 +142,14 @@ package final class Benchmark {
     shares.append(("other", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))
     return Row(
       name: workload.name, tokensPerSecond: Double(tokens) / median, stepSeconds: median,
-      peakBytes: ProcessMemory.peak, loss: result.loss, gradientNorm: result.norm, shares: shares)
+      peakBytes: ProcessMemory.peakByteCount, loss: result.loss, gradientNorm: result.norm, shares: shares)
   }
 
   private func batch(_ count: Int, _ length: Int, at start: Int) -> PackedBatch {
     var batch = PackedBatch()
     for document in 0..<count {
       let begin = start + document * length
-      batch.append(tokens(begin..<begin + length), isTrained: repeatElement(true, count: length))
+      batch.append(tokens(begin..<begin + length), isTrained: [Bool](repeating: true, count: length))
     }
     return batch
   }

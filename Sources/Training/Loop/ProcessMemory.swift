@@ -6,6 +6,13 @@
 public enum ProcessMemory {
   /// The largest resident size of this process so far, in bytes.
   public static var peakByteCount: Int { value(of: "VmHWM:", in: "/proc/self/status") ?? 0 }
+  /// Begins to count the peak anew from what is resident now.
+  public static func resetPeak() {
+    let descriptor = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return }
+    _ = write(descriptor, "5", 1)
+    close(descriptor)
+  }
   /// The resident size of this process, in bytes.
   public static var residentByteCount: Int { value(of: "VmRSS:", in: "/proc/self/status") ?? 0 }
   /// What programs can still take before the system swaps, in bytes; the limit of the control group where that is less.
