@@ -1,6 +1,6 @@
 // Attention of a few queries to a long cache, as in decoding: reads keys and values once, at memory speed.
 //
-// A task is one key head and one range of keys; ranges have a fixed length, and their results are combined in order, so
+// A task is one range of keys for one or more key heads; ranges have a fixed length, and their results are combined in order, so
 // the bits don't depend on the threads.
 #ifndef SL_SOURCE
 #include "attention_internal.h"
@@ -10,7 +10,7 @@ enum { RANGE = 256 };  // keys of a task
 struct decode {
   const sl_attention_shape *shape;
   const sl_span *spans;
-  int64_t span_count, padded;
+  int64_t span_count, padded, heads_per_task;
   const void *q, *k, *v;
   void *o;
   float *lse;
@@ -46,11 +46,16 @@ void sl_attention_decode(const sl_attention_shape *shape, const sl_span *spans, 
     sl_attention_forward_simple(shape, spans, span_count, q, ldq, k, ldk, v, ldv, o, ldo, lse, lse_stride);
     return;
   }
+  // Few ranges: a task for each key head, so that every thread has work. Many: all heads in one, to read memory in order.
+  c.heads_per_task = 1;
+  if (ranges >= 4 * sl_thread_count())
+    for (int64_t heads = 2; heads <= 8; heads++)
+      if (shape->kv_heads % heads == 0) c.heads_per_task = heads;
   c.first_range = (int64_t *)scratch;
   c.parts = (float *)(scratch + table);
   c.first_range[0] = 0;
   for (int64_t i = 0; i < span_count; i++) c.first_range[i + 1] = c.first_range[i] + ranges_of(shape, &spans[i]);
-  sl_parallel(ranges * shape->kv_heads, SL_CHOOSE_PAIRED(range_task, shape->dtype), &c);
+  sl_parallel(ranges * (shape->kv_heads / c.heads_per_task), SL_CHOOSE_PAIRED(range_task, shape->dtype), &c);
   sl_parallel(span_count * shape->heads, SL_CHOOSE_PAIRED(combine_task, shape->dtype), &c);
   sl_return_scratch(scratch);
 }
@@ -80,62 +85,75 @@ FN void SL_NAME(score)(const unit *q, const unit *keys, int64_t units, float *sc
 #endif
 }
 
-/// One range of keys for the queries of one key head's group.
-static void SL_NAME(range_task)(void *context, int64_t task, int thread) {
-  (void)thread;
-  const struct decode *c = context;
+/// One block of keys for the queries of one key head's group: updates their running results in `part` and `sums`.
+FN void SL_NAME(decode_block)(const struct decode *c, const sl_span *span, int64_t kv_head, int64_t key, int64_t count,
+                              int64_t padded, const unit *q, float *sums, float *part) {
   const sl_attention_shape *s = c->shape;
-  const int64_t range = task / s->kv_heads, kv_head = task % s->kv_heads, d = s->head_dim;
-  const int64_t index = span_at(c->first_range, c->span_count, range), group = s->heads / s->kv_heads;
-  const sl_span *span = &c->spans[index];
-  // Ranges are counted back from the last one, which is where a window ends.
-  const int64_t number = blocks_of(span->kv_count, RANGE) - (c->first_range[index + 1] - range);
-  const int64_t begin = number * RANGE, end = min_of(begin + RANGE, span->kv_count);
-  const int64_t offset = span->kv_count - span->q_count, queries = span->q_count;
-  const int64_t rows = group * queries, product_rows = (rows + 7) / 8 * 8;
-  const int64_t padded = (c->padded + SL_PAIR * SL_WIDTH - 1) / (SL_PAIR * SL_WIDTH) * (SL_PAIR * SL_WIDTH);
+  const int64_t d = s->head_dim, columns = (count + 15) / 16 * 16;
+  const int64_t offset = span->kv_count - span->q_count, rows = s->heads / s->kv_heads * span->q_count;
   const size_t size = sl_dtype_size(s->dtype);
-  const float factor = s->scale * 1.44269504088896341f;
-
-  _Alignas(64) unit q[DECODE_ROWS * UNITS(padded)], natural[KEY_BLOCK * UNITS(padded)];
-  _Alignas(64) float scores[DECODE_ROWS * KEY_BLOCK], sums[DECODE_ROWS * SL_WIDTH], alpha[DECODE_ROWS];
-  _Alignas(64) unit weights[DECODE_ROWS * UNITS(KEY_BLOCK)];
+  float *maximum = part, *o = part + 2 * DECODE_ROWS;
+  _Alignas(64) unit natural[KEY_BLOCK * UNITS(padded)], weights[DECODE_ROWS * UNITS(KEY_BLOCK)];
+  _Alignas(64) float scores[DECODE_ROWS * KEY_BLOCK], alpha[DECODE_ROWS];
 #if SL_PAIR == 2
   _Alignas(64) unit values[UNITS(KEY_BLOCK) * padded];
 #else
   unit *values = natural;
 #endif
-  float *maximum = c->parts + task * c->part_size, *totals = maximum + DECODE_ROWS, *o = totals + DECODE_ROWS;
-  pack_natural((const char *)c->q + (size_t)(span->q_begin * c->ldq + kv_head * group * d) * size, c->ldq, queries,
-               queries, group, d, padded, s->dtype, q);
-  for (int64_t r = 0; r < DECODE_ROWS; r++) maximum[r] = -1e30f;
-  memset(sums, 0, sizeof sums);
   memset(scores, 0, sizeof scores);
-  memset(weights, 0, sizeof weights);
-  memset(o, 0, sizeof(float) * (size_t)(DECODE_ROWS * c->padded));
-
-  for (int64_t key = begin; key < end; key += KEY_BLOCK) {
-    const int64_t count = min_of(KEY_BLOCK, end - key), columns = (count + 15) / 16 * 16;
-    const char *k = (const char *)c->k + (size_t)((span->kv_begin + key) * c->ldk + kv_head * d) * size;
-    const char *v = (const char *)c->v + (size_t)((span->kv_begin + key) * c->ldv + kv_head * d) * size;
-    pack_natural(k, c->ldk, count, columns, 1, d, padded, s->dtype, natural);
-    for (int64_t r = 0; r < rows; r++) {
-      float *row = scores + r * KEY_BLOCK;
-      for (int64_t i = 0; i < columns; i += 16)
-        SL_NAME(score)(q + r * UNITS(padded), natural + i * UNITS(padded), UNITS(padded), row + i);
-      const int64_t last = r % queries + offset, first = s->window > 0 ? last - s->window + 1 : 0;
-      if (key + columns - 1 > last || key < first)
-        for (int64_t i = 0; i < columns; i++) row[i] = key + i > last || key + i < first ? -INFINITY : row[i];
-    }
-    softmax_block(DECODE_ROWS, columns, scores, weights, maximum, sums, alpha, factor);
-    pack_natural(v, c->ldv, count, columns, 1, d, padded, s->dtype, natural);
-#if SL_PAIR == 2
-    pack_pairs(natural, columns, padded, values);
-#endif
-    product(product_rows, c->padded, UNITS(columns), weights, UNITS(KEY_BLOCK), true, values, padded, o, c->padded,
-            PRODUCT_SCALE_ADD, alpha);
+  const char *k = (const char *)c->k + (size_t)((span->kv_begin + key) * c->ldk + kv_head * d) * size;
+  const char *v = (const char *)c->v + (size_t)((span->kv_begin + key) * c->ldv + kv_head * d) * size;
+  pack_natural(k, c->ldk, count, columns, 1, d, padded, s->dtype, natural);
+  for (int64_t r = 0; r < rows; r++) {
+    float *row = scores + r * KEY_BLOCK;
+    for (int64_t i = 0; i < columns; i += 16)
+      SL_NAME(score)(q + r * UNITS(padded), natural + i * UNITS(padded), UNITS(padded), row + i);
+    const int64_t last = r % span->q_count + offset, first = s->window > 0 ? last - s->window + 1 : 0;
+    if (key + columns - 1 > last || key < first)
+      for (int64_t i = 0; i < columns; i++) row[i] = key + i > last || key + i < first ? -INFINITY : row[i];
   }
-  for (int64_t r = 0; r < rows; r++) totals[r] = v_sum(*(VF *)(sums + r * SL_WIDTH));
+  softmax_block(DECODE_ROWS, columns, scores, weights, maximum, sums, alpha, s->scale * 1.44269504088896341f);
+  pack_natural(v, c->ldv, count, columns, 1, d, padded, s->dtype, natural);
+#if SL_PAIR == 2
+  pack_pairs(natural, columns, padded, values);
+#endif
+  product((rows + 7) / 8 * 8, c->padded, UNITS(columns), weights, UNITS(KEY_BLOCK), true, values, padded, o, c->padded,
+          PRODUCT_SCALE_ADD, alpha);
+}
+
+/// One range of keys for some of the key heads. Block by block for all of them, as the cache lies in memory.
+static void SL_NAME(range_task)(void *context, int64_t task, int thread) {
+  (void)thread;
+  const struct decode *c = context;
+  const sl_attention_shape *s = c->shape;
+  const int64_t pieces = s->kv_heads / c->heads_per_task, range = task / pieces, d = s->head_dim;
+  const int64_t first_head = task % pieces * c->heads_per_task, group = s->heads / s->kv_heads;
+  const int64_t index = span_at(c->first_range, c->span_count, range);
+  const sl_span *span = &c->spans[index];
+  // Ranges are counted back from the last one, which is where a window ends.
+  const int64_t number = blocks_of(span->kv_count, RANGE) - (c->first_range[index + 1] - range);
+  const int64_t begin = number * RANGE, end = min_of(begin + RANGE, span->kv_count);
+  const int64_t padded = (c->padded + SL_PAIR * SL_WIDTH - 1) / (SL_PAIR * SL_WIDTH) * (SL_PAIR * SL_WIDTH);
+  const int64_t q_units = DECODE_ROWS * UNITS(padded);
+
+  _Alignas(64) unit q[c->heads_per_task * q_units];
+  _Alignas(64) float sums[c->heads_per_task * DECODE_ROWS * SL_WIDTH];
+  float *parts = c->parts + (range * s->kv_heads + first_head) * c->part_size;
+  memset(sums, 0, sizeof sums);
+  memset(parts, 0, sizeof(float) * (size_t)(c->heads_per_task * c->part_size));
+  for (int64_t h = 0; h < c->heads_per_task; h++) {
+    const int64_t element = span->q_begin * c->ldq + (first_head + h) * group * d;
+    pack_natural((const char *)c->q + (size_t)element * sl_dtype_size(s->dtype), c->ldq, span->q_count, span->q_count,
+                 group, d, padded, s->dtype, q + h * q_units);
+    for (int64_t r = 0; r < DECODE_ROWS; r++) parts[h * c->part_size + r] = -1e30f;
+  }
+  for (int64_t key = begin; key < end; key += KEY_BLOCK)
+    for (int64_t h = 0; h < c->heads_per_task; h++)
+      SL_NAME(decode_block)(c, span, first_head + h, key, min_of(KEY_BLOCK, end - key), padded, q + h * q_units,
+                            sums + h * DECODE_ROWS * SL_WIDTH, parts + h * c->part_size);
+  for (int64_t h = 0; h < c->heads_per_task; h++)
+    for (int64_t r = 0; r < DECODE_ROWS; r++)
+      parts[h * c->part_size + DECODE_ROWS + r] = v_sum(*(VF *)(sums + (h * DECODE_ROWS + r) * SL_WIDTH));
 }
 
 /// Combines the ranges of one head of one span.
