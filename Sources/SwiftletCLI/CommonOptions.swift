@@ -20,7 +20,7 @@ enum ModelOptions {
 }
 
 /// How the next token is drawn.
-enum SamplingOptions {
+enum SamplingArguments {
   static let maxTokens = Option(
     "max-tokens", aliases: ["max-new-tokens", "n"], "N", default: 256, in: 1...16_777_216, group: "Sampling",
     "Tokens to generate at most.")

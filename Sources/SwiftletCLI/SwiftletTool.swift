@@ -34,7 +34,10 @@ func oneLine(_ error: any Error) -> String {
 enum SwiftletTool {
   static let version = "0.1.0"
 
-  static let runnable: [any RunnableCommand.Type] = [ExportCommand.self, BenchCommand.self, InfoCommand.self]
+  static let runnable: [any RunnableCommand.Type] = [
+    TuneCommand.self, GenerateCommand.self, ChatCommand.self, EvalCommand.self, ExportCommand.self,
+    TokenizeCommand.self, TemplateCommand.self, BenchCommand.self, InfoCommand.self,
+  ]
 
   static let tool = Tool(
     name: "swiftlet", version: version,

@@ -1,0 +1,147 @@
+import CommandLineParsing
+import Glibc
+import JSONValues
+import Swiftlet
+import Training
+
+/// `swiftlet tune`: fine-tunes a model and saves the adapter.
+enum TuneCommand: RunnableCommand {
+  private static let config = Option<String?>(
+    "config", aliases: ["c"], "FILE.yaml", group: "Data", "Options as YAML, with _ for -; flags override them.")
+  private static let dryRun = Option(
+    flag: "dry-run", group: "Evaluation and saving", "Print the resolved options as YAML and load nothing.")
+  private static let json = Option(
+    flag: "json", group: "Evaluation and saving", "Print the summary as JSON to standard output.")
+
+  static let command = Command(
+    name: "tune", summary: "Fine-tune a model with LoRA and save the adapter.",
+    examples: [
+      "model.gguf --data chats.jsonl", "model/ --data chats.jsonl --epochs 3 --lr 1e-4 --output run",
+      "--config run/config.yaml --resume",
+    ],
+    arguments: TrainingOption.all.filter(\.isPositional).map {
+      ArgumentDeclaration(name: $0.placeholder, help: $0.help, isRequired: false)
+    },
+    options: [config.declaration] + TrainingOption.all.filter { !$0.isPositional }.map(declaration)
+      + [dryRun.declaration, json.declaration])
+
+  static func run(_ arguments: ParsedArguments) throws {
+    let configuration = try resolved(arguments)
+    if arguments[dryRun] { return try StandardOutput.write(configuration.yaml()) }
+
+    Interruption.catchSignals()
+    var line = ProgressLine()
+    StandardError.write("swiftlet: loading \(configuration.model)\n")
+    let tuning = try readingInput {
+      var options = LoadOptions()
+      options.compute = configuration.compute
+      options.threads = configuration.threads
+      return try FineTuning(
+        model: Model.load(configuration.model, options: options), configuration: configuration)
+    }
+    announce(tuning)
+    defer { line.finish() }
+    let summary = try tuning.run { progress in
+      line.show(ProgressLine.Step(progress), at: now())
+      return Interruption.isRequested ? .stop : .continue
+    }
+    line.finish()
+    try report(summary, asJSON: arguments[json])
+    if summary.stoppedEarly, Interruption.isRequested {
+      StandardError.write("swiftlet: stopped and saved; the same command with --resume goes on\n")
+      throw Interruption.error
+    }
+  }
+
+  /// What is about to happen, line by line.
+  private static func announce(_ tuning: FineTuning) {
+    for text in tuning.dataDescription.split(separator: "\n") { StandardError.write("swiftlet: data \(text)\n") }
+    let done = tuning.stepsDone > 0 ? ", \(tuning.stepsDone) of them done" : ""
+    StandardError.write(
+      """
+      swiftlet: \(Formatting.count(Double(tuning.parameterCount))) parameters learn on \(tuning.model.deviceDescription)
+      swiftlet: \(tuning.totalSteps) steps\(done), into \(tuning.configuration.output)
+
+      """)
+  }
+
+  /// Defaults, then the YAML file, then flags; errors say where the value stands.
+  private static func resolved(_ arguments: ParsedArguments) throws -> TrainingConfiguration {
+    var configuration = TrainingConfiguration()
+    let yaml = try arguments[config].map { path in try readingInput { try YAMLConfiguration(path: path) } }
+    try readingInput { try yaml?.apply(to: &configuration) }
+    var given: Set<String> = []
+    do {
+      for option in TrainingOption.all {
+        let texts =
+          option.isPositional ? arguments.text(of: option.placeholder).map { [$0] } : arguments.texts(of: option.name)
+        guard let texts else { continue }
+        given.insert(option.name)
+        try option.set(texts, in: &configuration)
+      }
+      return try configuration.validated()
+    } catch {
+      let option = TrainingOption.named(error.option)
+      if !given.contains(error.option), let yaml, let line = yaml.line(of: error.option) {
+        throw InputFailure("\(yaml.file):\(line): \(option?.key ?? error.option): \(error.reason)")
+      }
+      throw InputFailure("\(option?.isPositional == true ? "MODEL" : "--" + error.option): \(error.reason)")
+    }
+  }
+
+  private static func declaration(of option: TrainingOption) -> OptionDeclaration {
+    let arity: OptionDeclaration.Arity =
+      switch option.kind {
+      case .flag: .flag(negatable: true)
+      case .texts, .words: .many
+      default: .one
+      }
+    let fallback = TrainingConfiguration()
+    var shown = option.text(in: fallback)
+    if option.kind == .flag { shown = shown == "true" ? "on" : nil }
+    return OptionDeclaration(
+      name: option.name, aliases: option.aliases, arity: arity, placeholder: option.placeholder, help: option.help,
+      defaultText: shown, group: option.group.rawValue)
+  }
+
+  private static func report(_ summary: TrainingSummary, asJSON: Bool) throws {
+    if asJSON {
+      var object: JSONObject = [
+        "steps": .integer(summary.steps), "tokens": .integer(summary.tokens), "seconds": .number(summary.seconds),
+        "tokens_per_second": .number(summary.tokensPerSecond), "peak_bytes": .integer(summary.peakBytes),
+        "adapter": .string(summary.adapterPath), "stopped_early": .bool(summary.stoppedEarly),
+      ]
+      object["first_loss"] = summary.firstLoss.map { .number($0) }
+      object["last_loss"] = summary.lastLoss.map { .number($0) }
+      object["eval_before"] = summary.evalBefore.map { .number($0) }
+      object["eval_after"] = summary.evalAfter.map { .number($0) }
+      return try StandardOutput.write(JSONValue.object(object).serialized() + "\n")
+    }
+    var text = "steps     \(summary.steps) of \(summary.totalSteps)\n"
+    if let first = summary.firstLoss, let last = summary.lastLoss {
+      text += "loss      \(Formatting.fixed(first, 4)) → \(Formatting.fixed(last, 4))\n"
+    }
+    if let before = summary.evalBefore, let after = summary.evalAfter {
+      text += "held out  \(Formatting.fixed(before, 4)) → \(Formatting.fixed(after, 4))\n"
+    }
+    text += "speed     \(Formatting.count(summary.tokensPerSecond)) tokens/s\n"
+    text += "memory    \(Formatting.bytes(summary.peakBytes)) at most\n"
+    text += "adapter   \(summary.adapterPath)\n"
+    try StandardOutput.write(text)
+  }
+
+  private static func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+}
+
+extension ProgressLine.Step {
+  init(_ progress: TrainingProgress) {
+    self.init(
+      step: progress.step, totalSteps: progress.totalSteps, loss: progress.loss, learningRate: progress.learningRate,
+      gradientNorm: progress.gradientNorm, tokensPerSecond: progress.tokensPerSecond, eta: progress.eta,
+      evalLoss: progress.evalLoss)
+  }
+}

@@ -1,0 +1,174 @@
+import Foundation
+import JSONValues
+import Testing
+
+private let sampleModel = ProcessInfo.processInfo.environment["SWIFTLET_SAMPLE_MODEL"] ?? ""
+
+/// The commands on a real model, as a user runs them.
+@Suite(
+  .serialized, .enabled(if: swiftletPath != nil, "the program was not built beside the tests"),
+  .enabled(if: !sampleModel.isEmpty, "SWIFTLET_SAMPLE_MODEL is not set; script/test sets it"))
+struct EndToEndTests {
+  private static let chats = (0..<8).map { index in
+    "{\"messages\": [{\"role\": \"user\", \"content\": \"Say the number \(index).\"}, "
+      + "{\"role\": \"assistant\", \"content\": \"Chirp! The number is \(index).\"}]}\n"
+  }
+
+  /// Tiny runs: 8 chats, one per step.
+  private static let tiny = ["--batch-size", "1", "--gradient-accumulation", "1", "--lora-rank", "4", "--lr", "1e-3"]
+
+  private func chats(in folder: String, _ lines: [String] = Self.chats) throws -> String {
+    let path = folder + "/chats.jsonl"
+    try lines.joined().write(toFile: path, atomically: true, encoding: .utf8)
+    return path
+  }
+
+  @Test func tokenize() throws {
+    let ids = try swiftlet(["tokenize", sampleModel, "--text", "Hello world", "--json"])
+    #expect(try JSONValue.parse(ids.output)["ids"] == .array([.integer(19556), .integer(905)]))
+    #expect(ids.errors.isEmpty)
+    #expect(try swiftlet(["tokenize", sampleModel, "--text", "Hello world"]).output == "19556 905\n")
+    #expect(try swiftlet(["tokenize", sampleModel, "--file", "-", "--count"], input: "Hello world").output == "2\n")
+  }
+
+  @Test func template() throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/messages.json"
+      let messages = "[{\"role\": \"system\", \"content\": \"Be kind.\"}, {\"role\": \"user\", \"content\": \"Hi\"}]"
+      try messages.write(toFile: path, atomically: true, encoding: .utf8)
+      let expected = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+      #expect(try swiftlet(["template", sampleModel, "--messages", path]).output == expected)
+      let open = try swiftlet(["template", sampleModel, "--messages", path, "--generation-prompt"])
+      #expect(open.output == expected + "<|im_start|>assistant\n")
+      try "{\"a\": 1".write(toFile: path, atomically: true, encoding: .utf8)
+      let broken = try swiftlet(["template", sampleModel, "--messages", path])
+      #expect(broken.status == 2)
+      #expect(broken.message?.hasPrefix("\(path):1:") == true)
+    }
+  }
+
+  @Test func generateIsReproducibleAndStreams() throws {
+    let words = ["generate", sampleModel, "--prompt", "What is the capital of France?", "--max-tokens", "12"]
+    let plain = try swiftlet(words + ["--temperature", "0"])
+    #expect(plain.status == 0)
+    #expect(plain.output.contains("Paris"))
+    let json = try JSONValue.parse(try swiftlet(words + ["--temperature", "0", "--json"]).output)
+    #expect(json["text"]?.string.map { $0 + "\n" } == plain.output)
+    #expect(json["tokens"]?.integer ?? 0 > 0)
+    let drawn = words + ["--temperature", "1", "--seed", "7"]
+    #expect(try swiftlet(drawn).output == swiftlet(drawn).output)
+  }
+
+  @Test func chatKeepsTheConversation() throws {
+    let result = try swiftlet(
+      ["chat", sampleModel, "--temperature", "0", "--max-tokens", "8"], input: "Hi\n/reset\n/nonsense\n/exit\nunread\n")
+    #expect(result.status == 0)
+    #expect(!result.output.isEmpty)
+    #expect(result.errors == "swiftlet: /reset forgets the conversation, /exit ends\n")
+  }
+
+  @Test func evalPerplexity() throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/text.txt"
+      let text = String(repeating: "The quick brown fox jumps over the lazy dog. ", count: 20)
+      try text.write(toFile: path, atomically: true, encoding: .utf8)
+      let result = try swiftlet(["eval", sampleModel, "--perplexity", path, "--window", "64", "--json"])
+      let value = try JSONValue.parse(result.output)
+      let perplexity = try #require(value["perplexity"]?.double)
+      #expect(perplexity > 1 && perplexity < 100)
+      #expect(abs(perplexity - Foundation.exp(try #require(value["nll"]?.double))) < 1e-6 * perplexity)
+      #expect(value["tokens"]?.integer ?? 0 > 60)
+    }
+  }
+
+  @Test func tuneStopResumeExport() throws {
+    try withTemporaryFolder { folder in
+      let data = try chats(in: folder)
+      let run = folder + "/run"
+      let words = ["tune", sampleModel, "--data", data, "--output", run, "--eval-data", data] + Self.tiny
+      let tuned = try swiftlet(words + ["--json"])
+      #expect(tuned.status == 0, "\(tuned.errors)")
+      let summary = try JSONValue.parse(tuned.output)
+      #expect(summary["steps"]?.integer == 8)
+      let (before, after) = (summary["eval_before"]?.double ?? 0, summary["eval_after"]?.double ?? .infinity)
+      #expect(after < before - 0.5)
+      let metrics = try String(contentsOfFile: run + "/metrics.jsonl", encoding: .utf8).split(separator: "\n")
+      let steps = try metrics.compactMap { try JSONValue.parse(String($0))["step"]?.integer }
+      #expect(Set(1...8).isSubset(of: steps))
+
+      // The folder keeps its configuration, and is not overwritten.
+      #expect(try swiftlet(["tune", "--config", run + "/config.yaml", "--dry-run"]).status == 0)
+      let again = try swiftlet(words)
+      #expect(again.status != 0)
+      #expect(again.errors.contains(run))
+
+      // The adapter changes the answer, from the run's folder and exported.
+      let adapter = folder + "/adapter"
+      let export = ["export", sampleModel, "--adapter", run, "--format", "adapter", "--output", adapter]
+      let exported = try swiftlet(export)
+      #expect(exported.status == 0, "\(exported.errors)")
+      let question = ["--prompt", "Say the number 5.", "--temperature", "0", "--max-tokens", "8"]
+      let prompt = ["generate", sampleModel] + question
+      let own = try swiftlet(prompt + ["--adapter", run]).output
+      #expect(try swiftlet(prompt).output != own)
+      #expect(try swiftlet(prompt + ["--adapter", adapter]).output == own)
+    }
+  }
+
+  @Test func aSignalSavesAndResumeGoesOn() throws {
+    try withTemporaryFolder { folder in
+      let data = try chats(in: folder)
+      func words(_ run: String) -> [String] {
+        ["tune", sampleModel, "--data", data, "--output", folder + "/" + run, "--epochs", "3"] + Self.tiny
+      }
+      #expect(try swiftlet(words("whole")).status == 0)
+
+      let process = Process()
+      process.executableURL = URL(fileURLWithPath: try #require(swiftletPath))
+      process.arguments = words("parts")
+      process.standardError = FileHandle.nullDevice
+      process.standardOutput = FileHandle.nullDevice
+      try process.run()
+      let metrics = folder + "/parts/metrics.jsonl"
+      for _ in 0..<2000 where process.isRunning {
+        if let text = try? String(contentsOfFile: metrics, encoding: .utf8), text.contains("\"step\"") { break }
+        Thread.sleep(forTimeInterval: 0.02)
+      }
+      process.terminate()
+      process.waitUntilExit()
+      #expect(process.terminationStatus == 143)
+      let resumed = try swiftlet(words("parts") + ["--resume"])
+      #expect(resumed.status == 0, "\(resumed.errors)")
+
+      // Bit for bit what the run without a break learned.
+      let name = "/adapter_model.safetensors"
+      let whole = try Data(contentsOf: URL(fileURLWithPath: folder + "/whole" + name))
+      let parts = try Data(contentsOf: URL(fileURLWithPath: folder + "/parts" + name))
+      #expect(whole == parts)
+    }
+  }
+
+  @Test(arguments: [
+    ("", 1), ("{\"messages\": 5}\n", 1), ("{\"text\": \"fine\"}\n{\"text\": \n", 2), ("not json\n", 1),
+  ])
+  func aBadDatasetIsNamedWithItsLine(text: String, line: Int) throws {
+    try withTemporaryFolder { folder in
+      let data = try chats(in: folder, [text])
+      let result = try swiftlet(["tune", sampleModel, "--data", data, "--output", folder + "/run"])
+      #expect(result.status == 2)
+      let last = result.errors.split(separator: "\n").last ?? ""
+      #expect(last.hasPrefix("swiftlet: error: \(data)"))
+      #expect(text.isEmpty || last.contains(":\(line): "))
+      #expect(!FileManager.default.fileExists(atPath: folder + "/run/adapter_model.safetensors"))
+    }
+  }
+
+  @Test func anUnwritableOutputIsNamed() throws {
+    try withTemporaryFolder { folder in
+      let data = try chats(in: folder)
+      let result = try swiftlet(["tune", sampleModel, "--data", data, "--output", "/proc/run"])
+      #expect(result.status != 0)
+      #expect(result.errors.split(separator: "\n").last?.contains("/proc/run") == true)
+    }
+  }
+}
