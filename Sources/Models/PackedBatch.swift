@@ -47,5 +47,7 @@ public struct PackedBatch: Sendable, Equatable {
   }
 
   /// Adds a document.
-  public mutating func append(_ ids: [Int32], isTrained: [Bool]) { append(ids[...], isTrained: isTrained[...]) }
+  public mutating func append(_ ids: some Collection<Int32>, isTrained: some Collection<Bool>) {
+    append(Array(ids)[...], isTrained: Array(isTrained)[...])
+  }
 }
