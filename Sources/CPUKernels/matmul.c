@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "include/threads.h"
+#include "matvec.h"
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t api_layout;  // owned
@@ -41,6 +42,22 @@ static dnnl_status_t api_matmul(dnnl_primitive_desc_t *out, dnnl_engine_t engine
 static dnnl_status_t api_queried(api_layout *out, dnnl_primitive_desc_t description, dnnl_query_t what) {
   const_dnnl_memory_desc_t found = dnnl_primitive_desc_query_md(description, what, 0);
   return found ? dnnl_memory_desc_clone(out, found) : dnnl_runtime_error;
+}
+typedef struct {
+  dnnl_dims_t strides, sizes, dimensions;
+  int count;
+} api_blocks;
+static int api_query_blocks(api_blocks *out, const api_layout *layout) {
+  dnnl_dims_t *strides, *sizes, *dimensions;
+  if (dnnl_memory_desc_query(*layout, dnnl_query_inner_nblks_s32, &out->count) != dnnl_success ||
+      dnnl_memory_desc_query(*layout, dnnl_query_strides, &strides) != dnnl_success ||
+      dnnl_memory_desc_query(*layout, dnnl_query_inner_blks, &sizes) != dnnl_success ||
+      dnnl_memory_desc_query(*layout, dnnl_query_inner_idxs, &dimensions) != dnnl_success)
+    return 0;
+  memcpy(out->strides, *strides, sizeof out->strides);
+  memcpy(out->sizes, *sizes, sizeof out->sizes);
+  memcpy(out->dimensions, *dimensions, sizeof out->dimensions);
+  return 1;
 }
 static dnnl_status_t api_reorder(dnnl_primitive_desc_t *out, const api_layout *from, const api_layout *to,
                                  dnnl_engine_t engine) {
@@ -76,6 +93,19 @@ static dnnl_status_t api_queried(api_layout *out, dnnl_primitive_desc_t descript
   if (!found) return dnnl_runtime_error;
   *out = *found;
   return dnnl_success;
+}
+typedef struct {
+  dnnl_dims_t strides, sizes, dimensions;
+  int count;
+} api_blocks;
+static int api_query_blocks(api_blocks *out, const api_layout *layout) {
+  if (layout->format_kind != dnnl_blocked) return 0;
+  const dnnl_blocking_desc_t *blocking = &layout->format_desc.blocking;
+  out->count = blocking->inner_nblks;
+  memcpy(out->strides, blocking->strides, sizeof out->strides);
+  memcpy(out->sizes, blocking->inner_blks, sizeof out->sizes);
+  memcpy(out->dimensions, blocking->inner_idxs, sizeof out->dimensions);
+  return 1;
 }
 static dnnl_status_t api_reorder(dnnl_primitive_desc_t *out, const api_layout *from, const api_layout *to,
                                  dnnl_engine_t engine) {
@@ -129,6 +159,7 @@ struct sl_packed_matrix {
   api_layout layout;
   sl_dtype dtype;
   int64_t k, n;
+  sl_block_layout blocks;  // n_block 0: a layout that only oneDNN reads
   void *values;
 };
 
@@ -298,15 +329,22 @@ static void run_tile(void *context, int64_t task, int thread) {
   if (status != dnnl_success) job->status = status;
 }
 
+/// Rows of a tile.
+static int64_t tile_rows(int64_t m, size_t b_size) {
+  int64_t threads = sl_thread_count();
+  // A B beyond the caches is read from memory once per tile: as few tiles as keep all threads busy. Else about four tiles
+  // a thread even out what the threads lose to others; smaller than 32 rows a product is inefficient, larger than 256 it
+  // no longer gains.
+  int64_t wanted = b_size > (size_t)8 << 20 ? (m + threads - 1) / threads : m / (4 * threads);
+  int64_t tile = (wanted + 31) / 32 * 32, most = b_size > (size_t)8 << 20 ? 1024 : 256;
+  tile = tile < 32 ? 32 : tile > most ? most : tile;
+  return tile < m ? tile : m;
+}
+
 /// Cuts the rows of A and C into tiles.
 static int run_by_rows(product_key key, const api_layout *packed, const void *a, const void *b, void *c) {
-  int64_t m = key.m, threads = sl_thread_count();
-  // About four tiles a thread even out what the threads lose to others; smaller than 32 rows a product is inefficient,
-  // larger than 256 it no longer gains.
-  int64_t tile = (m / (4 * threads) + 31) / 32 * 32;
-  tile = tile < 32 ? 32 : tile > 256 ? 256 : tile;
-  if (tile > m) tile = m;
   size_t operand = sl_dtype_size(key.operand_type);
+  int64_t m = key.m, tile = tile_rows(m, (size_t)key.k * (size_t)key.n * operand);
   tiled job = {.tile = tile, .total = m, .a = a, .b = b, .c = c};
   job.a_step = (size_t)(tile * (key.transpose_a ? 1 : key.lda)) * operand;
   job.c_step = (size_t)(tile * key.ldc) * sl_dtype_size(key.c_type);
@@ -392,6 +430,12 @@ int sl_matmul(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, int t
   key.transpose_a = transpose_a != 0, key.transpose_b = transpose_b != 0;
   key.operand_type = operand_type, key.c_type = c_type, key.accumulate = accumulate != 0;
   // A sum over the tokens of a batch has few and short rows.
+  if (m == 1 && !transpose_a) {
+    sl_block_layout plain = {.k = k, .n = n, .k_block = 1, .n_block = 1, .pair = 1,
+                             .k_stride = transpose_b ? 1 : ldb, .n_stride = transpose_b ? ldb : 1};
+    sl_matvec(&plain, operand_type, a, b, c, c_type, accumulate);
+    return 0;
+  }
   int by_depth = transpose_a && c_type == SL_F32 && k > 512;
   pthread_mutex_lock(&turn);
   status = start();
@@ -406,6 +450,10 @@ int sl_matmul_packed(int64_t m, const void *a, int64_t lda, const sl_packed_matr
   memset(&key, 0, sizeof key);
   key.m = m, key.n = b->n, key.k = b->k, key.lda = lda, key.ldc = ldc, key.packed = 1;
   key.operand_type = b->dtype, key.c_type = c_type, key.accumulate = accumulate != 0;
+  if (m == 1 && b->blocks.n_block > 0) {
+    sl_matvec(&b->blocks, b->dtype, a, b->values, c, c_type, accumulate);
+    return 0;
+  }
   pthread_mutex_lock(&turn);
   dnnl_status_t status = start();
   if (status == dnnl_success) status = run_by_rows(key, &b->layout, a, b->values, c);
@@ -414,6 +462,26 @@ int sl_matmul_packed(int64_t m, const void *a, int64_t lda, const sl_packed_matr
 }
 
 // MARK: Packing
+
+/// The layout as `sl_matvec` knows it; n_block is 0 for one that it does not read.
+static sl_block_layout blocks_of(const sl_packed_matrix *packed) {
+  sl_block_layout none = {0}, l = {.k = packed->k, .n = packed->n, .k_block = 1, .n_block = 1, .pair = 1};
+  api_blocks found;
+  if (!api_query_blocks(&found, &packed->layout)) return none;
+  l.k_stride = found.strides[0], l.n_stride = found.strides[1];
+  // Outermost first: [k_block / pair] along k, then n_block along n, then perhaps a pair along k.
+  if (found.count == 2 || found.count == 3) {
+    if (found.dimensions[0] != 0 || found.dimensions[1] != 1) return none;
+    if (found.count == 3 && found.dimensions[2] != 0) return none;
+    l.pair = found.count == 3 ? found.sizes[2] : 1;
+    l.k_block = found.sizes[0] * l.pair, l.n_block = found.sizes[1];
+  } else if (found.count == 1 && found.dimensions[0] == 1) {
+    l.n_block = found.sizes[0];
+  } else if (found.count != 0) {
+    return none;
+  }
+  return sl_matvec_reads(&l, packed->dtype) ? l : none;
+}
 
 int sl_pack_matrix(sl_dtype dtype, int64_t k, int64_t n, const void *source, int64_t ld, int transposed,
                    sl_packed_matrix **packed) {
@@ -458,6 +526,7 @@ int sl_pack_matrix(sl_dtype dtype, int64_t k, int64_t n, const void *source, int
   }
   TRY(dnnl_primitive_execute(reorder, stream, 2, arguments));
   TRY(dnnl_stream_wait(stream));
+  result->blocks = blocks_of(result);
   *packed = result;
   result = NULL;
 done:
