@@ -1,8 +1,7 @@
-// Attention in plain C.
+// Attention row by row in plain C: what runs when there is no memory for anything faster.
 #include "attention_internal.h"
 #include "include/threads.h"
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 static inline float get(const void *p, int64_t i, sl_dtype dtype) {
@@ -64,9 +63,9 @@ static void forward_task(void *context, int64_t task, int thread) {
   }
 }
 
-void sl_attention_forward_simple(const sl_attention_shape *shape, const sl_span *spans, int64_t span_count, const void *q,
-                          int64_t ldq, const void *k, int64_t ldk, const void *v, int64_t ldv, void *o, int64_t ldo,
-                          float *lse, int64_t lse_stride) {
+void sl_attention_forward_simple(const sl_attention_shape *shape, const sl_span *spans, int64_t span_count,
+                                 const void *q, int64_t ldq, const void *k, int64_t ldk, const void *v, int64_t ldv,
+                                 void *o, int64_t ldo, float *lse, int64_t lse_stride) {
   struct call c = {.shape = shape, .spans = spans, .q = q, .k = k, .v = v, .out = o, .lse = lse,
                    .ldq = ldq, .ldk = ldk, .ldv = ldv, .ldo = ldo, .lse_stride = lse_stride};
   sl_parallel(span_count * shape->heads, forward_task, &c);

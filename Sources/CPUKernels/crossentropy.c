@@ -13,6 +13,7 @@ struct crossentropy {
 };
 
 #define SL_SOURCE "crossentropy.c"
+#define SL_PAIRED_TOO
 #include "each_path.h"
 
 void sl_cross_entropy(int64_t rows, int64_t vocabulary, const float *logits, int64_t ld, const int32_t *targets,
@@ -25,7 +26,7 @@ void sl_cross_entropy(int64_t rows, int64_t vocabulary, const float *logits, int
     struct crossentropy c = {vocabulary, ld, ldg, logits + first * ld, targets + first, grad_scale, NULL, grad_dtype,
                              row_loss != NULL ? row_loss + first : losses};
     if (grad != NULL) c.grad = (char *)grad + (size_t)(first * ldg) * sl_dtype_size(grad_dtype);
-    sl_parallel(count, SL_CHOOSE(crossentropy_row), &c);
+    sl_parallel(count, SL_CHOOSE_PAIRED(crossentropy_row, grad_dtype), &c);
     for (int64_t i = 0; i < count; i++) *loss_sum += (double)c.row_loss[i];
   }
 }

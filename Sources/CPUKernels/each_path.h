@@ -1,8 +1,8 @@
 // Builds the including file once per instruction set. The file defines SL_SOURCE as its own name and includes this header;
 // it is then included again for each path with SL_WIDTH (fp32 lanes of a vector) and SL_NAME (the names' suffix) set, and
 // writes its body once, in vectors of SL_WIDTH lanes. SL_CHOOSE(name) is the variant for this processor.
-// A file that defines SL_PAIRED_TOO is built once more for AVX512-BF16, with SL_PAIR 2: there matrix products take pairs of
-// bf16 elements; SL_PAIR is 1 elsewhere. SL_CHOOSE_PAIRED(name, dtype) is the variant for operands of that type.
+// A file that defines SL_PAIRED_TOO is built once more for AVX512-BF16, with SL_PAIR 2: there bf16 is rounded in one
+// instruction, and matrix products take pairs of bf16 elements; SL_PAIR is 1 elsewhere. SL_CHOOSE_PAIRED(name, dtype) is the variant for operands of that type.
 #pragma once
 #include "include/threads.h"
 #include "include/types.h"

@@ -14,6 +14,7 @@ struct rmsnorm {
 };
 
 #define SL_SOURCE "rmsnorm.c"
+#define SL_PAIRED_TOO
 #include "each_path.h"
 
 /// Rows of a task: enough work to be worth taking.
@@ -24,14 +25,14 @@ void sl_rmsnorm_forward(int64_t rows, int64_t width, const float *x, int64_t ldx
   struct rmsnorm c = {.rows = rows, .rows_per_task = rows_per_task(width), .width = width, .ldx = ldx, .ldy = ldy,
                       .ld_copy = ld_copy, .x = x, .gamma = gamma, .epsilon = epsilon, .y = y, .rstd = rstd,
                       .copy = copy, .dtype = dtype};
-  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE(rmsnorm_forward_task), &c);
+  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE_PAIRED(rmsnorm_forward_task, dtype), &c);
 }
 
 void sl_rmsnorm_apply(int64_t rows, int64_t width, const void *x, int64_t ldx, const float *rstd, const float *gamma,
                       void *y, int64_t ldy, sl_dtype dtype) {
   struct rmsnorm c = {.rows = rows, .rows_per_task = rows_per_task(width), .width = width, .ldx = ldx, .ldy = ldy,
                       .x = x, .gamma = gamma, .y = y, .rstd = (float *)rstd, .dtype = dtype};
-  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE(rmsnorm_apply_task), &c);
+  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE_PAIRED(rmsnorm_apply_task, dtype), &c);
 }
 
 void sl_rmsnorm_backward(int64_t rows, int64_t width, const void *x, int64_t ldx, const float *rstd,
@@ -40,7 +41,7 @@ void sl_rmsnorm_backward(int64_t rows, int64_t width, const void *x, int64_t ldx
   struct rmsnorm c = {.rows = rows, .rows_per_task = rows_per_task(width), .width = width, .ldx = ldx, .ldy = lddy,
                       .lddx = lddx, .ld_copy = ld_copy, .x = x, .gamma = gamma, .y = (void *)dy, .rstd = (float *)rstd,
                       .dx = dx, .copy = copy, .dtype = dtype, .dy_dtype = dy_dtype};
-  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE(rmsnorm_backward_task), &c);
+  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE_PAIRED(rmsnorm_backward_task, dtype), &c);
 }
 
 #else

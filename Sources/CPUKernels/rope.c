@@ -12,6 +12,7 @@ struct rope {
 };
 
 #define SL_SOURCE "rope.c"
+#define SL_PAIRED_TOO
 #include "each_path.h"
 
 void sl_rope(int64_t rows, void *qkv, int64_t ld, int64_t heads, int64_t kv_heads, int64_t head_dim,
@@ -23,7 +24,7 @@ void sl_rope(int64_t rows, void *qkv, int64_t ld, int64_t heads, int64_t kv_head
                    .half = rotary_dim / 2, .qkv = qkv, .cosines = cosines, .sines = sines,
                    .bias = inverse ? NULL : bias, .positions = positions, .sign = inverse ? -1.0f : 1.0f,
                    .dtype = dtype};
-  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE(rope_task), &c);
+  sl_parallel((rows + c.rows_per_task - 1) / c.rows_per_task, SL_CHOOSE_PAIRED(rope_task, dtype), &c);
 }
 
 #else

@@ -12,13 +12,14 @@ struct swiglu {
 };
 
 #define SL_SOURCE "swiglu.c"
+#define SL_PAIRED_TOO
 #include "each_path.h"
 
 void sl_swiglu_forward(int64_t rows, int64_t width, const void *gate, const void *up, int64_t ld, void *act,
                        int64_t ld_act, sl_dtype dtype) {
   struct swiglu c = {.width = width, .chunks = (width + swiglu_columns - 1) / swiglu_columns, .ld = ld,
                      .ld_act = ld_act, .gate = gate, .up = up, .act = act, .dtype = dtype};
-  sl_parallel(rows * c.chunks, SL_CHOOSE(swiglu_forward_task), &c);
+  sl_parallel(rows * c.chunks, SL_CHOOSE_PAIRED(swiglu_forward_task, dtype), &c);
 }
 
 void sl_swiglu_backward(int64_t rows, int64_t width, const void *gate, const void *up, int64_t ld, const void *d_act,
@@ -27,7 +28,7 @@ void sl_swiglu_backward(int64_t rows, int64_t width, const void *gate, const voi
   struct swiglu c = {.width = width, .chunks = (width + swiglu_columns - 1) / swiglu_columns, .ld = ld,
                      .ld_act = ld_act, .ld_dact = ld_dact, .ld_dgu = ld_dgu, .gate = gate, .up = up, .d_act = d_act,
                      .act = act, .d_gate = d_gate, .d_up = d_up, .dtype = dtype};
-  sl_parallel(rows * c.chunks, SL_CHOOSE(swiglu_backward_task), &c);
+  sl_parallel(rows * c.chunks, SL_CHOOSE_PAIRED(swiglu_backward_task, dtype), &c);
 }
 
 #else

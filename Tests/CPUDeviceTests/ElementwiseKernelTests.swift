@@ -106,7 +106,8 @@ extension KernelStateTests {
           }
           let forward = Elements(zeros: rows * width, dtype)
           sl_swiglu_forward(
-            Int64(rows), Int64(width), gateUp.pointer, gateUp.pointer + width * sl_dtype_size(dtype), Int64(stride), forward.pointer, Int64(width), dtype)
+            Int64(rows), Int64(width), gateUp.pointer, gateUp.pointer + width * sl_dtype_size(dtype), Int64(stride),
+            forward.pointer, Int64(width), dtype)
           #expect(relativeError(forward.doubles, act) < tolerance(dtype), "path \(path)")
           let again = Elements(zeros: rows * width, dtype)
           sl_swiglu_backward(
