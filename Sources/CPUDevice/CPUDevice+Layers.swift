@@ -1,9 +1,13 @@
+// The documentation of what this implements stands in `Device`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 import CPUKernels
 import Tensors
 
 // Normalization, rotation, attention, activation, loss and optimizer: each is one kernel.
 extension CPUDevice {
-  public func rmsNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor, saved: Tensor?) throws {
+  public func rmsNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor, saved: Tensor?) throws
+  {
     sl_rmsnorm_forward(
       Int64(x.rows), Int64(x.columns), x.floats, x.stride, gamma.floats, epsilon, y.pointer, y.stride, rstd.floats,
       saved?.pointer, saved?.stride ?? 0, y.kernelType)

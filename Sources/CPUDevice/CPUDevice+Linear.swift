@@ -1,3 +1,6 @@
+// The documentation of what this implements stands in `Device`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 import CPUKernels
 import Tensors
 
@@ -53,7 +56,9 @@ extension CPUDevice {
     _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?
   ) throws {
     for (index, projection) in projections.enumerated() {
-      guard let pair = projection.lowRank, let ds = lowRankGradients[index], let gradient = pair.gradientA else { continue }
+      guard let pair = projection.lowRank, let ds = lowRankGradients[index], let gradient = pair.gradientA else {
+        continue
+      }
       try product(ds, dropped(x, pair, dropout), transposeA: true, into: gradient, accumulate: true)
     }
   }

@@ -1,3 +1,6 @@
+// The documentation of what this implements stands in `Device`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 import CPUKernels
 import Tensors
 
@@ -77,7 +80,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
     let rowBytes = tensor.columns * tensor.dtype.byteCount
     guard let from = source.baseAddress, let to = tensor.pointer else { return }
     for row in 0..<tensor.rows {
-      (to + row * tensor.rowStride * tensor.dtype.byteCount).copyMemory(from: from + row * rowBytes, byteCount: rowBytes)
+      (to + row * tensor.rowStride * tensor.dtype.byteCount).copyMemory(
+        from: from + row * rowBytes, byteCount: rowBytes)
     }
   }
 
@@ -86,7 +90,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
     let rowBytes = tensor.columns * tensor.dtype.byteCount
     guard let to = destination.baseAddress, let from = tensor.pointer else { return }
     for row in 0..<tensor.rows {
-      (to + row * rowBytes).copyMemory(from: from + row * tensor.rowStride * tensor.dtype.byteCount, byteCount: rowBytes)
+      (to + row * rowBytes).copyMemory(
+        from: from + row * tensor.rowStride * tensor.dtype.byteCount, byteCount: rowBytes)
     }
   }
 

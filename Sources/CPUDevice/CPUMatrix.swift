@@ -1,3 +1,6 @@
+// The documentation of what this implements stands in `Device`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
 import CPUKernels
 import Tensors
 
@@ -67,18 +70,22 @@ extension CPUDevice {
     if forward {
       try check(
         sl_pack_matrix(
-          kernelType, Int64(inputs), Int64(outputs), plain.pointer, Int64(inputs), 1, &matrix.forward), "packing a matrix")
+          kernelType, Int64(inputs), Int64(outputs), plain.pointer, Int64(inputs), 1, &matrix.forward),
+        "packing a matrix")
     }
     if backward {
       try check(
         sl_pack_matrix(
-          kernelType, Int64(outputs), Int64(inputs), plain.pointer, Int64(inputs), 0, &matrix.backward), "packing a matrix"
+          kernelType, Int64(outputs), Int64(inputs), plain.pointer, Int64(inputs), 0, &matrix.backward),
+        "packing a matrix"
       )
     }
   }
 
   private func own(_ matrix: any FrozenMatrix) throws -> CPUMatrix {
-    guard let matrix = matrix as? CPUMatrix else { throw DeviceError("a matrix of another device was given to the CPU") }
+    guard let matrix = matrix as? CPUMatrix else {
+      throw DeviceError("a matrix of another device was given to the CPU")
+    }
     return matrix
   }
 

@@ -13,6 +13,7 @@
 
 #include "include/threads.h"
 #include "matvec.h"
+#include "slab.h"
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t api_layout;  // owned
@@ -161,6 +162,7 @@ struct sl_packed_matrix {
   int64_t k, n;
   sl_block_layout blocks;  // n_block 0: a layout that only oneDNN reads
   void *values;
+  slab *owner;
 };
 
 // MARK: Primitives, one per shape
@@ -507,9 +509,7 @@ int sl_pack_matrix(sl_dtype dtype, int64_t k, int64_t n, const void *source, int
   TRY(describe(&description, &a, &b, &c, 0));
   TRY(api_queried(&result->layout, description, dnnl_query_weights_md));
   TRY(matrix_layout(&plain, k, n, ld, transposed, type));
-  // Whole pages of its own: packed matrices are large, and freeing one gives its pages back.
-  size_t size = (api_layout_size(&result->layout) + 4095) / 4096 * 4096;
-  result->values = aligned_alloc(4096, size);
+  result->values = slab_allocate(api_layout_size(&result->layout), &result->owner);
   if (!result->values) {
     status = dnnl_out_of_memory;
     goto done;
@@ -543,7 +543,7 @@ done:
 void sl_packed_matrix_destroy(sl_packed_matrix *packed) {
   if (!packed) return;
   api_layout_free(&packed->layout);
-  free(packed->values);
+  slab_release(packed->owner);
   free(packed);
 }
 

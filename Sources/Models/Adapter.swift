@@ -9,8 +9,9 @@ public final class Adapter {
   public struct Part: Sendable {
     /// PEFT's name: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
     public let name: String
-    /// `[rank, inputs]` for A, `[outputs, rank]` for B.
+    /// The rank for A, the output features for B.
     public let rows: Int
+    /// The input features for A, the rank for B.
     public let columns: Int
     /// Where its elements lie in ``Adapter/parameters``.
     public let range: Range<Int>
@@ -110,7 +111,9 @@ public final class Adapter {
       parameters.columns(boundary..<count), by: Float(configuration.scale), to: copies.columns(boundary..<count))
   }
 
-  /// Turns the accumulated gradients of s·B into those of B. Once per step, before clipping.
+  /// Turns the accumulated gradients of s·B into those of B.
+  ///
+  /// Once per step, before clipping.
   public func finishGradients() throws {
     guard let gradients, configuration.scale != 1 else { return }
     let b = gradients.columns(boundary..<count)

@@ -10,8 +10,6 @@ struct Block: Sendable {
   /// Biases of q, k, v: fp32 `[1, outputs]`; empty where the architecture has none.
   var biases: [Tensor]
   var output: [Projection]
-  /// Bias of the output projection: fp32 `[1, hidden]`.
-  var outputBias: Tensor?
   /// gate, up: they read the same input.
   var gateUp: [Projection]
   var down: [Projection]
@@ -43,7 +41,9 @@ struct Block: Sendable {
   }
 }
 
-/// What one block's forward pass leaves for its backward pass, over `T` tokens. All compute type but the statistics.
+/// What one block's forward pass leaves for its backward pass, over `T` tokens.
+///
+/// All compute type but the statistics.
 struct BlockMemory {
   /// The residual stream before attention and before the MLP, `[T, hidden]`; nil when no backward pass follows.
   var x: Tensor?
@@ -83,9 +83,11 @@ struct BlockContext {
 }
 
 extension Block {
-  /// One block over `T` packed tokens. `x` is the residual stream, `[T, hidden]`, updated in place.
-  /// `normed` `[T, hidden]` and `activation` `[T, intermediate]` are scratch, compute. `forBackward`: only what the
-  /// backward pass reads is wanted, again; `x` is then left without the MLP's part.
+  /// One block over `T` packed tokens.
+  ///
+  /// `x` is the residual stream, `[T, hidden]`, updated in place. `normed` `[T, hidden]` and `activation` `[T,
+  /// intermediate]` are scratch, compute. `forBackward`: only what the backward pass reads is wanted, again; `x` is
+  /// then left without the MLP's part.
   func forward(
     _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
     on device: any Device, forBackward: Bool = false
@@ -102,7 +104,6 @@ extension Block {
     try device.linear(
       memory.attended, output, into: [x], lowRank: memory.lowRank([.output]), accumulate: true,
       dropout: context.dropout)
-    if let outputBias { try device.addBias(outputBias, to: x) }
     try device.rmsNorm(
       x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
     try device.linear(
@@ -154,8 +155,10 @@ struct BlockGradients {
 
 extension Block {
   /// The block's backward pass: turns `gradients.dx` from the gradient after the block into the one before it and adds
-  /// to the adapters' gradients. `memory.gate` and `memory.up` are used up. When `isFirst`, nothing below learns, and the
-  /// gradient before the block is not computed.
+  /// to the adapters' gradients.
+  ///
+  /// `memory.gate` and `memory.up` are used up. When `isFirst`, nothing below learns, and the gradient before the block
+  /// is not computed.
   func backward(
     _ memory: BlockMemory, _ gradients: BlockGradients, _ context: BlockContext, isFirst: Bool, on device: any Device
   ) throws {

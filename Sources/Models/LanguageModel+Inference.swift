@@ -110,7 +110,9 @@ extension LanguageModel {
     let up = slot(shape.intermediate, compute)
     let rstd = plan.reserve(rows: 2, columns: capacity, .float32)
     let logits = plan.reserve(rows: 1, columns: shape.vocabulary, .float32)
-    let lowRank = (adapter?.configuration.targetModules ?? []).map { ($0, slot(adapter?.configuration.rank ?? 0, compute)) }
+    let lowRank = (adapter?.configuration.targetModules ?? []).map {
+      ($0, slot(adapter?.configuration.rank ?? 0, compute))
+    }
     let arena = try Arena(plan, on: device)
     let room = InferenceRoom(
       capacity: capacity, x: arena[x], normed: arena[normed], activation: arena[activation], logits: arena[logits],

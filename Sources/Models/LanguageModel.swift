@@ -24,7 +24,9 @@ public final class LanguageModel {
   private var training: TrainingPass?
   var inference: InferenceRoom?
 
-  /// Loads `checkpoint` onto `device`. `directions`: `.forward` to generate and evaluate; both to train.
+  /// Loads `checkpoint` onto `device`.
+  ///
+  /// `directions`: `.forward` to generate and evaluate; both to train.
   public init(_ checkpoint: Checkpoint, on device: any Device, directions: ProductDirections = .forward) throws {
     let configuration = checkpoint.configuration
     let shape = ModelShape(configuration)
@@ -126,7 +128,9 @@ public final class LanguageModel {
 
   // MARK: Training and evaluation
 
-  /// Makes room for batches of up to `tokens` tokens. Called again with other numbers, it replaces the room.
+  /// Makes room for batches of up to `tokens` tokens.
+  ///
+  /// Called again with other numbers, it replaces the room.
   public func reserve(tokens: Int, recompute: RecomputePolicy = .none, headRows: Int = 256) throws {
     training = nil
     training = try TrainingPass(self, capacity: tokens, recompute: recompute, headRows: headRows)

@@ -38,6 +38,7 @@ struct ModelShape: Sendable, Equatable {
 
 /// What makes a model or an adapter unusable, in one line.
 public struct ModelError: Error, CustomStringConvertible, Equatable {
+  /// One line for the user.
   public let description: String
   /// An error with its line.
   public init(_ description: String) { self.description = description }

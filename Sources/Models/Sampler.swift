@@ -44,7 +44,9 @@ public struct Sampler: Sendable {
     if options.repetitionPenalty != 1 { seen = Set(tokens) }
   }
 
-  /// Chooses a token. Logits that are not numbers are never chosen; when none is one, nil.
+  /// Chooses a token.
+  ///
+  /// Logits that are not numbers are never chosen; when none is one, nil.
   public mutating func next(_ logits: [Float]) -> Int32? {
     var logits = logits
     if options.repetitionPenalty != 1 {

@@ -100,8 +100,10 @@ final class TrainingPass {
     return try head(batch, x, lossScale: nil, tokenLosses: tokenLosses)
   }
 
-  /// The final norm, the head and the cross-entropy of the trained rows, `headRows` at a time, so that logits never exist
-  /// whole. With a `lossScale`, leaves the residual stream's gradient in place for the blocks.
+  /// The final norm, the head and the cross-entropy of the trained rows, `headRows` at a time, so that logits never
+  /// exist whole.
+  ///
+  /// With a `lossScale`, leaves the residual stream's gradient in place for the blocks.
   private func head(
     _ batch: PackedBatch, _ x: Tensor, lossScale: Float?, tokenLosses: ((ArraySlice<Float>) -> Void)?
   ) throws -> Double {
@@ -181,8 +183,10 @@ final class TrainingPass {
 }
 
 extension PackedBatch {
-  /// The batch with a last document of untrained tokens that makes its length a multiple of `alignment`: matrix products
-  /// then meet few different shapes. Its gradients are exact zeros.
+  /// The batch with a last document of untrained tokens that makes its length a multiple of `alignment`: matrix
+  /// products then meet few different shapes.
+  ///
+  /// Its gradients are exact zeros.
   func aligned(to alignment: Int) -> PackedBatch {
     let missing = (alignment - tokens.count % alignment) % alignment
     guard missing > 0 || tokens.isEmpty else { return self }

@@ -60,8 +60,6 @@ extension Block {
     mlpNorm = try loader.vector(path + "post_attention_layernorm.weight", count: shape.hidden)
     queryKeyValue = [try projection(.query), try projection(.key), try projection(.value)]
     output = [try projection(.output)]
-    let bias = TargetModule.output.path(layer: layer) + ".bias"
-    outputBias = loader.checkpoint.contains(bias) ? try loader.vector(bias, count: shape.hidden) : nil
     gateUp = [try projection(.gate), try projection(.up)]
     down = [try projection(.down)]
     biases =

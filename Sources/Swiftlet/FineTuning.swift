@@ -16,7 +16,9 @@ public final class FineTuning {
   public let dataDescription: String
   private let trainer: Trainer
 
-  /// Reads the data and makes the run's folder, or opens that of the run to resume. The adapter is attached to `model`.
+  /// Reads the data and makes the run's folder, or opens that of the run to resume.
+  ///
+  /// The adapter is attached to `model`.
   public init(model: Model, configuration: TrainingConfiguration) throws {
     let configuration = try configuration.validated()
     self.model = model

@@ -75,7 +75,9 @@ public final class Model {
 
   /// Writes the adapter in use as PEFT's files.
   public func saveAdapter(to folder: String) throws {
-    guard let adapter = language.adapter else { throw ModelError("there is no adapter to save: none is loaded or tuned") }
+    guard let adapter = language.adapter else {
+      throw ModelError("there is no adapter to save: none is loaded or tuned")
+    }
     try adapter.save(to: folder, baseModel: path)
   }
 }
@@ -102,7 +104,8 @@ extension GGUFTokenizerMetadata {
       tokenTypes: (try metadata.integers(key("token_type")) ?? []).map { Int32(truncatingIfNeeded: $0) },
       merges: try metadata.strings(key("merges")) ?? [], scores: try metadata.floats(key("scores")) ?? [],
       bosTokenID: try metadata.integer(key("bos_token_id")), eosTokenID: try metadata.integer(key("eos_token_id")),
-      unkTokenID: try metadata.integer(key("unknown_token_id")), padTokenID: try metadata.integer(key("padding_token_id")),
+      unkTokenID: try metadata.integer(key("unknown_token_id")),
+      padTokenID: try metadata.integer(key("padding_token_id")),
       moreEndTokenIDs: try [metadata.integer(key("eot_token_id")), metadata.integer(key("eom_token_id"))]
         .compactMap { $0 },
       addBOS: try metadata.bool(key("add_bos_token")), addEOS: try metadata.bool(key("add_eos_token")),

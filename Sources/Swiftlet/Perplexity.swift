@@ -15,8 +15,10 @@ public struct Perplexity: Sendable, Equatable {
 }
 
 extension Model {
-  /// The perplexity over windows of `window` tokens, side by side, each read on its own: within a window every token but
-  /// the first is predicted. The rest of the text that fills no window is left out, unless the text is shorter than one.
+  /// The perplexity over windows of `window` tokens, side by side, each read on its own: within a window every token
+  /// but the first is predicted.
+  ///
+  /// The rest of the text that fills no window is left out, unless the text is shorter than one.
   /// - Parameter maxTokens: only the text's first tokens; nil: all.
   /// - Parameter onProgress: receives the share done and returns false to stop; what was read so far then counts.
   public func perplexity(

@@ -122,7 +122,8 @@ public protocol Device: AnyObject, Sendable {
   /// (softmax − one-hot) · scale into `gradient` (compute `[n, V]`) where wanted; a row's loss into `rowLosses` (n host
   /// values) where wanted.
   func crossEntropy(
-    _ logits: Tensor, targets: [Int32], scale: Float, gradient: Tensor?, rowLosses: UnsafeMutablePointer<Float>?) throws
+    _ logits: Tensor, targets: [Int32], scale: Float, gradient: Tensor?, rowLosses: UnsafeMutablePointer<Float>?
+  ) throws
     -> Double
 
   // MARK: Optimizer
@@ -142,8 +143,9 @@ public protocol Device: AnyObject, Sendable {
 public struct AdamWStep: Sendable, Equatable {
   /// The learning rate η.
   public var learningRate: Float
-  /// Decay rates of the moments.
+  /// Decay rate of the first moment.
   public var beta1: Float
+  /// Decay rate of the second moment.
   public var beta2: Float
   /// Added to the root of the second moment.
   public var epsilon: Float

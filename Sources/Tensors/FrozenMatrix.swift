@@ -12,6 +12,7 @@ public protocol FrozenMatrix: AnyObject, Sendable {
 
 /// Which products a frozen matrix must serve.
 public struct ProductDirections: OptionSet, Sendable {
+  /// One bit per direction.
   public let rawValue: Int
   /// An option set from its raw value.
   public init(rawValue: Int) { self.rawValue = rawValue }

@@ -9,7 +9,9 @@ public struct LowRankPair: Sendable {
   public let scaledB: Tensor
   /// dA: fp32 `[rank, inputs]`; nil when the adapter is only used, not trained.
   public let gradientA: Tensor?
-  /// d(s·B): fp32 `[outputs, rank]`. The gradient of B is s times this; the optimizer applies s.
+  /// d(s·B): fp32 `[outputs, rank]`.
+  ///
+  /// The gradient of B is s times this; the optimizer applies s.
   public let gradientB: Tensor?
   /// The probability that an element of x is dropped before A sees it, in training.
   public let dropout: Float

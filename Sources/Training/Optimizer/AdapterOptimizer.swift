@@ -5,8 +5,9 @@ import Tensors
 public final class AdapterOptimizer {
   /// The fixed numbers of the rule.
   public struct Options: Sendable, Equatable {
-    /// Decay rates of the moments.
+    /// Decay rate of the first moment.
     public var beta1: Double
+    /// Decay rate of the second moment.
     public var beta2: Double
     /// Added to the root of the second moment.
     public var epsilon: Double
@@ -53,7 +54,9 @@ public final class AdapterOptimizer {
     secondMoment = try zeros()
   }
 
-  /// The norm of the gradient that the step's micro-batches have added up. Call once per step, before ``apply(learningRate:gradientNorm:)``.
+  /// The norm of the gradient that the step's micro-batches have added up.
+  ///
+  /// Call once per step, before ``apply(learningRate:gradientNorm:)``.
   public func gradientNorm() throws -> Double {
     guard let gradients = adapter.gradients else { throw ModelError("the adapter was loaded to be used, not trained") }
     try adapter.finishGradients()
@@ -91,7 +94,8 @@ public final class AdapterOptimizer {
   /// Goes on from saved moments after `step` steps.
   public func restore(first: [Float], second: [Float], step: Int) throws {
     guard first.count == adapter.count, second.count == adapter.count, step >= 0 else {
-      throw ModelError("saved moments of \(first.count) and \(second.count) values do not fit \(adapter.count) parameters")
+      throw ModelError(
+        "saved moments of \(first.count) and \(second.count) values do not fit \(adapter.count) parameters")
     }
     try first.withUnsafeBytes { try device.upload($0, to: firstMoment) }
     try second.withUnsafeBytes { try device.upload($0, to: secondMoment) }

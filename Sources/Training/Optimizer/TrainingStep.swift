@@ -14,8 +14,10 @@ public struct StepResult: Sendable, Equatable {
 }
 
 extension LanguageModel {
-  /// One optimizer step over several micro-batches. Every trained token of the step has the same weight, in whichever
-  /// micro-batch it lies: the result is that of one large batch, to rounding.
+  /// One optimizer step over several micro-batches.
+  ///
+  /// Every trained token of the step has the same weight, in whichever micro-batch it lies: the result is that of one
+  /// large batch, to rounding.
   ///
   /// A loss or gradient that is not finite throws, and leaves the parameters as they were.
   public func trainingStep(
@@ -43,6 +45,7 @@ extension LanguageModel {
 
 /// What stops a run, in one line.
 public struct TrainingError: Error, CustomStringConvertible, Equatable {
+  /// One line for the user.
   public let description: String
   /// An error with its line.
   public init(_ description: String) { self.description = description }
