@@ -62,7 +62,7 @@ let package = Package(
     tests(of: "CommandLineParsing"),
     tests(of: "Tensors"),
     tests(of: "ModelFiles"),
-    tests(of: "Tokenization"),
+    tests(of: "Tokenization", ["ModelFiles"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice"]),
     tests(of: "Training", ["CPUDevice"]),

@@ -209,14 +209,24 @@ private struct Conversation {
     return start..<(endOfTurn(encoding, text, after: end, before: limit, mayFollowText: true) ?? end)
   }
 
-  /// Where a turn starts whose prompt is not what the template writes later: after what both have of its header.
+  /// Where a turn starts whose prompt is not what the template writes later.
+  ///
+  /// That is after the opening of the turn, if it is there before the turn's words; else after what the text and the
+  /// prompt have in common of the turn's header.
   private func startWithinHeader(
     _ index: Int, _ text: [UInt8], _ encoding: Tokenizer.Encoding, _ prompt: [UInt8]?, _ words: Range<Int>,
     after previousEnd: Int
   ) -> Int {
     guard let prompt else { return words.lowerBound }
-    let common = zip(text, prompt).prefix { $0 == $1 }.count
     let header = max(previousEnd, index > 0 ? wordsOfMessage(index - 1, text)?.upperBound ?? 0 : 0)
+    guard header <= words.lowerBound else { return words.lowerBound }
+    if let closed = bytes(values[..<index]), closed.count < prompt.count, prompt.starts(with: closed) {
+      let opening = Array(prompt[closed.count...])
+      if let place = PythonText.find(opening, in: Array(text[header..<words.lowerBound])) {
+        return header + place + opening.count
+      }
+    }
+    let common = zip(text, prompt).prefix { $0 == $1 }.count
     // What is common ends with a whole token.
     let boundary = encoding.ranges.last { $0.upperBound <= common }?.upperBound ?? 0
     return boundary > header && boundary <= words.lowerBound ? boundary : words.lowerBound

@@ -22,7 +22,7 @@ public struct ChatTemplate: Sendable {
     public var seconds: Double
 
     /// Makes limits; the defaults are far from what an honest template needs.
-    public init(steps: Int = 5_000_000, bytes: Int = 64 << 20, depth: Int = 800, seconds: Double = 0.7) {
+    public init(steps: Int = 5_000_000, bytes: Int = 64 << 20, depth: Int = 800, seconds: Double = 0.5) {
       self.steps = steps
       self.bytes = bytes
       self.depth = depth

@@ -181,13 +181,11 @@ final class Interpreter {
   ) throws {
     switch target {
     case .name(let name):
-      try checkDepth(value, at: location)
       scope.variables[name] = value
     case .attribute(let name, let attribute):
       guard case .namespace(let namespace)? = scope.find(name) else {
         throw TemplateError("cannot assign attribute '\(attribute)' on what is no namespace", at: location)
       }
-      try checkDepth(value, at: location)
       namespace.values[attribute] = value
     case .tuple(let targets):
       let values = try elements(of: value, at: location)
@@ -201,26 +199,32 @@ final class Interpreter {
   /// How deep lists may lie within lists.
   private static let maximumNesting = 600
 
-  private func checkDepth(_ value: TemplateValue, at location: SourceLocation) throws(TemplateError) {
+  /// A value that was just made, once its size is counted.
+  ///
+  /// Lists that hold one list many times are small to make and huge to write: what counts is the size written out.
+  private func counted(_ value: TemplateValue, at location: SourceLocation) throws(TemplateError) -> TemplateValue {
+    guard value.isContainer else { return value }
     var level: [TemplateValue] = [value]
     var nesting = 0
-    while true {
-      var next: [TemplateValue] = []
-      for value in level {
-        switch value {
-        case .list(let values), .tuple(let values): next.append(contentsOf: values.filter(\.isContainer))
-        case .dictionary(let values): next.append(contentsOf: values.values.filter(\.isContainer))
-        default: continue
-        }
-      }
-      if next.isEmpty { return }
-      try charge(next.count, at: location)
+    while !level.isEmpty {
       nesting += 1
       if nesting > Self.maximumNesting {
         throw TemplateError("more than \(Self.maximumNesting) lists lie within each other", at: location)
       }
+      var next: [TemplateValue] = []
+      for value in level {
+        let items: [TemplateValue]
+        switch value {
+        case .list(let values), .tuple(let values): items = values
+        case .dictionary(let values): items = values.values
+        default: continue
+        }
+        try charge(items.count / 4, at: location)
+        next.append(contentsOf: items.lazy.filter(\.isContainer))
+      }
       level = next
     }
+    return value
   }
 
   private func run(
@@ -323,10 +327,12 @@ final class Interpreter {
     case .or(let left, let right):
       let value = try evaluate(left, scope)
       return value.isTrue ? value : try evaluate(right, scope)
-    case .call(let callee, let arguments): return try evaluateCall(callee, arguments, scope, at: expression.location)
+    case .call(let callee, let arguments):
+      return try counted(
+        evaluateCall(callee, arguments, scope, at: expression.location), at: expression.location)
     case .filter(let value, let name, let arguments):
       let call = Statement.FilterCall(name: name, arguments: arguments, location: expression.location)
-      return try apply(call, to: evaluate(value, scope), scope)
+      return try counted(apply(call, to: evaluate(value, scope), scope), at: expression.location)
     case .test(let value, let name, let arguments):
       return .boolean(
         try test(
@@ -348,8 +354,8 @@ final class Interpreter {
   private func evaluateOperation(_ expression: Expression, _ scope: Scope) throws -> TemplateValue {
     let location = expression.location
     switch expression.node {
-    case .list(let items): return .list(try items.map { try evaluate($0, scope) })
-    case .tuple(let items): return .tuple(try items.map { try evaluate($0, scope) })
+    case .list(let items): return try counted(.list(items.map { try evaluate($0, scope) }), at: location)
+    case .tuple(let items): return try counted(.tuple(items.map { try evaluate($0, scope) }), at: location)
     case .dictionary(let items):
       var dictionary = TemplateDictionary()
       for (key, value) in items {
@@ -359,11 +365,12 @@ final class Interpreter {
         }
         dictionary[key] = try evaluate(value, scope)
       }
-      return .dictionary(dictionary)
+      return try counted(.dictionary(dictionary), at: location)
     case .unary(let operation, let operand):
       return try Operators.apply(operation, to: evaluate(operand, scope), at: location)
     case .binary(let operation, let left, let right):
-      return try Operators.apply(operation, evaluate(left, scope), evaluate(right, scope), self, at: location)
+      return try counted(
+        Operators.apply(operation, evaluate(left, scope), evaluate(right, scope), self, at: location), at: location)
     case .concatenation(let parts):
       var text = ""
       for part in parts { text += try evaluate(part, scope).text() }

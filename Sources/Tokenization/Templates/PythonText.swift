@@ -176,10 +176,7 @@ enum PythonText {
     while true {
       rest = rest.drop(while: isSpace)
       if rest.isEmpty { return result }
-      if limit >= 0, result.count == limit {
-        while let last = rest.last, isSpace(last) { rest.removeLast() }
-        return result + [String(rest)]
-      }
+      if limit >= 0, result.count == limit { return result + [String(rest)] }
       let word = rest.prefix { !isSpace($0) }
       result.append(String(word))
       rest = rest[word.endIndex...]
@@ -200,7 +197,7 @@ enum PythonText {
     while true {
       while let last = rest.last, isSpace(last) { rest.removeLast() }
       if rest.isEmpty { return result.reversed() }
-      if result.count == limit { return [String(rest.drop(while: isSpace))] + result.reversed() }
+      if result.count == limit { return [String(rest)] + result.reversed() }
       var start = rest.endIndex
       while start > rest.startIndex, !isSpace(rest[rest.index(before: start)]) { start = rest.index(before: start) }
       result.append(String(rest[start...]))

@@ -1,0 +1,133 @@
+import JSONValues
+import Testing
+
+@testable import Tokenization
+
+/// Against Hugging Face's `tokenizers`, on small tokenizers of every kind that models ship.
+@Suite struct EncodingTests {
+  @Test func goldenValuesAreThere() {
+    #expect(GoldenKind.all.count == 14)
+    #expect(GoldenKind.texts.count > 50)
+  }
+
+  @Test(arguments: GoldenKind.all)
+  func ids(_ kind: GoldenKind) throws {
+    let tokenizer = try kind.makeTokenizer()
+    for (text, ids) in zip(GoldenKind.texts, kind.ids) {
+      #expect(tokenizer.encode(text) == ids, "\(kind.name): \(text.debugDescription)")
+    }
+  }
+
+  @Test(arguments: GoldenKind.all)
+  func decodedTexts(_ kind: GoldenKind) throws {
+    let tokenizer = try kind.makeTokenizer()
+    for (text, decoded) in zip(GoldenKind.texts, kind.decoded) {
+      let result = tokenizer.decode(tokenizer.encode(text, addSpecialTokens: false))
+      #expect(isSame(result, decoded), "\(kind.name): \(text.debugDescription)")
+    }
+    for (ids, skipped) in zip(kind.ids.dropFirst(36), kind.skipped) {
+      #expect(isSame(tokenizer.decode(ids, skipSpecialTokens: true), skipped))
+    }
+  }
+
+  @Test(arguments: GoldenKind.all)
+  func rangesFollowTheText(_ kind: GoldenKind) throws {
+    let tokenizer = try kind.makeTokenizer()
+    for (text, ids) in zip(GoldenKind.texts, kind.ids) {
+      let encoding = tokenizer.encodeWithOffsets(text)
+      #expect(encoding.ids == ids)
+      #expect(encoding.ranges.count == ids.count)
+      var (start, end) = (0, 0)
+      for range in encoding.ranges {
+        #expect(range.lowerBound >= 0 && range.upperBound <= text.utf8.count)
+        if !range.isEmpty {
+          // Bytes that were composed from several characters share their range.
+          #expect(range.lowerBound >= start && range.upperBound >= end, "\(kind.name): \(text.debugDescription)")
+          (start, end) = (range.lowerBound, range.upperBound)
+        }
+      }
+    }
+  }
+
+  @Test(arguments: GoldenKind.all)
+  func streamingGivesTheSameText(_ kind: GoldenKind) throws {
+    let tokenizer = try kind.makeTokenizer()
+    for text in GoldenKind.texts {
+      let ids = tokenizer.encode(text)
+      var decoder = tokenizer.makeStreamingDecoder()
+      var streamed = ""
+      for id in ids {
+        if let part = decoder.append(id) {
+          #expect(!part.isEmpty)
+          // Only the text itself may have the sign for what is no character.
+          #expect(!part.unicodeScalars.contains("\u{FFFD}") || text.unicodeScalars.contains("\u{FFFD}"))
+          streamed += part
+        }
+      }
+      streamed += decoder.finish() ?? ""
+      #expect(isSame(streamed, tokenizer.decode(ids)), "\(kind.name): \(text.debugDescription)")
+    }
+  }
+
+  @Test func byteLevelRangesCoverTheText() throws {
+    let tokenizer = try GoldenKind.named("bytes_digits").makeTokenizer()
+    for text in GoldenKind.texts {
+      let bytes = Array(text.utf8)
+      for (id, range) in zip(tokenizer.encodeWithOffsets(text).ids, tokenizer.encodeWithOffsets(text).ranges) {
+        #expect(Array(tokenizer.tokenBytes(id)) == Array(bytes[range]))
+      }
+    }
+  }
+
+  @Test func specialTokensCanBeText() throws {
+    let tokenizer = try GoldenKind.named("bytes_gpt2").makeTokenizer()
+    let end = try #require(tokenizer.tokenID("<|end|>"))
+    #expect(tokenizer.encode("a<|end|>").contains(end))
+    let asText = tokenizer.encode("a<|end|>", parseSpecialTokens: false)
+    #expect(!asText.contains(end))
+    #expect(tokenizer.decode(asText) == "a<|end|>")
+    #expect(tokenizer.decode(tokenizer.encode("a<|end|>b"), skipSpecialTokens: true) == "ab")
+  }
+
+  @Test func bosOnRequestOnly() throws {
+    let tokenizer = try GoldenKind.named("bytes_llama3").makeTokenizer()
+    let bos = try #require(tokenizer.tokenID("<s>"))
+    #expect(tokenizer.encode("Hello").first == bos)
+    #expect(tokenizer.encode("Hello", addSpecialTokens: false).first != bos)
+    #expect(tokenizer.encode("") == [bos])
+  }
+
+  @Test func unknownIDsDecodeToNothing() throws {
+    let tokenizer = try GoldenKind.named("bytes_gpt2").makeTokenizer()
+    #expect(tokenizer.decode([-1, 1_000_000, .max, .min]).isEmpty)
+    #expect(tokenizer.token(-1) == nil)
+    #expect(tokenizer.token(.max) == nil)
+    #expect(tokenizer.tokenID("no such token") == nil)
+    #expect(tokenizer.tokenID("") == nil)
+  }
+
+  /// White space as the patterns' own engines see it: U+180E is none.
+  @Test func spacesInPatterns() throws {
+    #expect(
+      RegularExpression.withUnicodeSpaces(#"\s+(?!\S)|[^\s\d]|\\s|[\]\s]"#).hasPrefix(#"[\t-\r\x{85}\p{Z}]+(?![^"#))
+    let pattern = TextPattern.expression(try RegularExpression(#"\s+"#))
+    var matches: [Range<Int>] = []
+    let text = Array("a \u{180E}\u{2003}\u{85}b".utf8)
+    text.withUnsafeBufferPointer { text in
+      guard let base = text.baseAddress else { return }
+      pattern.forEach(in: base, 0..<text.count) { if $1 { matches.append($0) } }
+    }
+    #expect(matches == [1..<2, 5..<10])
+  }
+
+  /// Long runs without a place to cut: time grows with the length, not with its square.
+  @Test(arguments: ["a", " ", "é", "🙂", "\n", "1", "'", "ab", "<", "<|", " a", "日本"])
+  func longRuns(_ unit: String) throws {
+    for name in ["bytes_cl100k", "bytes_digits", "characters_llama2"] {
+      let tokenizer = try GoldenKind.named(name).makeTokenizer()
+      let text = String(repeating: unit, count: 400_000 / unit.utf8.count)
+      let time = seconds { #expect(tokenizer.encode(text).count > 100) }
+      #expect(time < 5, "\(name): \(time) s")
+    }
+  }
+}

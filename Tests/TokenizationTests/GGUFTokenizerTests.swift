@@ -1,0 +1,130 @@
+import JSONValues
+import Testing
+
+@testable import Tokenization
+
+/// Tokenizers from the metadata of GGUF files.
+@Suite struct GGUFTokenizerTests {
+  private func metadata(_ kind: GoldenKind, model: String, pre: String) -> GGUFTokenizerMetadata {
+    let vocabulary = kind.json["model"]?["vocab"]?.object ?? [:]
+    var tokens = [String](repeating: "", count: vocabulary.count)
+    for (text, id) in vocabulary { if let id = id.integer { tokens[id] = text } }
+    let merges = kind.json["model"]?["merges"]?.array?.map { merge in
+      merge.string ?? (merge.array ?? []).compactMap(\.string).joined(separator: " ")
+    }
+    let types: [Int32] = tokens.map { token in
+      token.hasPrefix("<0x") ? 6 : ["<s>", "</s>", "<|end|>"].contains(token) ? 3 : token == "<unk>" ? 2 : 1
+    }
+    return GGUFTokenizerMetadata(
+      model: model, pre: pre, tokens: tokens, tokenTypes: types, merges: merges ?? [], bosTokenID: 1, eosTokenID: 2,
+      unkTokenID: 0)
+  }
+
+  @Test(arguments: [
+    ("bytes_gpt2", "gpt-2"), ("bytes_digits", "smollm"), ("bytes_llama3", "llama-bpe"),
+  ])
+  func samePatternsAsTheFolder(_ name: String, _ pre: String) throws {
+    let kind = try GoldenKind.named(name)
+    let tokenizer = try Tokenizer(gguf: metadata(kind, model: "gpt2", pre: pre))
+    for (text, ids) in zip(GoldenKind.texts, kind.ids) {
+      #expect(tokenizer.encode(text) == ids, "\(text.debugDescription)")
+    }
+  }
+
+  /// SentencePiece's merging by scores is merging by ranks when the scores fall with the ranks.
+  @Test func sentencePieces() throws {
+    let kind = try GoldenKind.named("characters_llama2")
+    var metadata = metadata(kind, model: "llama", pre: "")
+    var scores = [Float](repeating: 0, count: metadata.tokens.count)
+    for (rank, merge) in metadata.merges.enumerated() {
+      let token = merge.split(separator: " ").joined()
+      if let id = metadata.tokens.firstIndex(where: { isSame($0, token) }) { scores[id] = -Float(rank) - 1 }
+    }
+    metadata.scores = scores
+    metadata.merges = []
+    let tokenizer = try Tokenizer(gguf: metadata)
+    for text in GoldenKind.texts where !text.contains("<") && !text.contains("▁") {
+      let ids = tokenizer.encode(text)
+      #expect(ids.first == 1)
+      #expect(isSame(tokenizer.decode(ids.dropFirst()), text), "\(text.debugDescription)")
+    }
+    let (matches, count) = zip(GoldenKind.texts, kind.ids).reduce((0, 0)) { sum, pair in
+      (sum.0 + (tokenizer.encode(pair.0) == pair.1 ? 1 : 0), sum.1 + 1)
+    }
+    #expect(matches == count)
+  }
+
+  @Test func errorsNameTheKey() throws {
+    let kind = try GoldenKind.named("bytes_gpt2")
+    func message(_ change: (inout GGUFTokenizerMetadata) -> Void) -> String {
+      var metadata = metadata(kind, model: "gpt2", pre: "gpt-2")
+      change(&metadata)
+      do {
+        _ = try Tokenizer(gguf: metadata)
+        return "no error"
+      } catch {
+        return "\(error)"
+      }
+    }
+    #expect(message { $0.model = "rwkv" }.hasPrefix("tokenizer.ggml.model: \"rwkv\""))
+    #expect(message { $0.pre = "odd" }.hasPrefix("tokenizer.ggml.pre: \"odd\""))
+    #expect(message { $0.tokenTypes = [1] }.hasPrefix("tokenizer.ggml.token_type"))
+    #expect(message { $0.merges = ["x"] }.hasPrefix("tokenizer.ggml.merges[0]"))
+    #expect(message { $0.merges = ["x qqq"] }.contains("merge 0"))
+    #expect(message { $0.model = "llama" }.hasPrefix("tokenizer.ggml.scores"))
+    #expect(
+      message {
+        $0.tokens = []; $0.tokenTypes = []; $0.merges = []
+      }.contains("empty"))
+    #expect(message { $0.chatTemplate = "{{" }.hasPrefix("tokenizer.chat_template: "))
+    #expect(message { $0.eosTokenID = 1 << 40 } == "no error")
+  }
+
+  @Test func bosAsTheFileSays() throws {
+    var metadata = metadata(try GoldenKind.named("bytes_gpt2"), model: "gpt2", pre: "gpt-2")
+    #expect(try Tokenizer(gguf: metadata).encode("a").first != 1)
+    metadata.addBOS = true
+    metadata.addEOS = true
+    #expect(try Tokenizer(gguf: metadata).encode("a").first == 1)
+    #expect(try Tokenizer(gguf: metadata).encode("a").last == 2)
+  }
+}
+
+/// The tokenizer inside of the sample model against Hugging Face's of the same model.
+@Suite(.enabled(if: sampleModel != nil, "SWIFTLET_SAMPLE_MODEL names no file"))
+struct SampleModelTests {
+  private func load() throws -> Tokenizer { try tokenizer(ofGGUF: sampleModel ?? "") }
+
+  @Test func sameIDs() throws {
+    let tokenizer = try load()
+    let json = try goldenJSON("tokenization/sample_encodings.json")
+    let texts = json["texts"]?.array?.compactMap(\.string) ?? []
+    let decoded = json["decoded"]?.array?.compactMap(\.string) ?? []
+    #expect(texts.count > 50)
+    for (index, ids) in GoldenKind.ids(json["ids"]).enumerated() {
+      #expect(tokenizer.encode(texts[index]) == ids, "\(texts[index].debugDescription)")
+      #expect(isSame(tokenizer.decode(ids), decoded[index]))
+    }
+  }
+
+  @Test func specialTokens() throws {
+    let tokenizer = try load()
+    #expect(tokenizer.vocabularySize == 49152)
+    #expect(tokenizer.bosTokenID == 1 && tokenizer.eosTokenID == 2 && tokenizer.unkTokenID == 0)
+    #expect(tokenizer.endOfTurnTokenIDs == [2])
+    #expect(tokenizer.isSpecial(2) && !tokenizer.isSpecial(100))
+  }
+
+  @Test func conversation() throws {
+    let tokenizer = try load()
+    let masked = try tokenizer.encodeConversation([
+      ["role": "user", "content": "Hi"], ["role": "assistant", "content": "Hello there."],
+      ["role": "user", "content": "And?"], ["role": "assistant", "content": "Bye."],
+    ])
+    let responses = zip(masked.ids, masked.isResponse).split { !$0.1 }.map { tokenizer.decode($0.map(\.0)) }
+    #expect(responses == ["Hello there.<|im_end|>", "Bye.<|im_end|>"])
+    #expect(masked.text.hasPrefix("<|im_start|>system\nYou are a helpful AI assistant named SmolLM"))
+    let prompt = try tokenizer.encodePrompt([["role": "user", "content": "Hi"]])
+    #expect(tokenizer.decode(prompt).hasSuffix("Hi<|im_end|>\n<|im_start|>assistant\n"))
+  }
+}
