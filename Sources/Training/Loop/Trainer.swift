@@ -15,10 +15,9 @@ public final class Trainer {
   /// How much is computed twice to fit the memory.
   public let recompute: RecomputePolicy
   private let model: LanguageModel
-  private let data: TokenizedDataset
+  private var batches: BatchSource
   private let evalData: TokenizedDataset?
   private let configuration: TrainingConfiguration
-  private let schedule: BatchSchedule
   private let learningRates: LearningRateSchedule
   private let adapter: Adapter
   private let optimizer: AdapterOptimizer
@@ -33,22 +32,12 @@ public final class Trainer {
     folder: RunFolder
   ) throws {
     self.model = model
-    self.data = data
     self.evalData = evalData
     self.configuration = configuration
     self.folder = folder
-    schedule = BatchSchedule(
-      lengths: data.lengths,
-      options: BatchSchedule.Options(
-        batchSize: configuration.batchSize, gradientAccumulation: configuration.gradientAccumulation,
-        maxSequenceLength: configuration.maxSequenceLength, packing: configuration.packing,
-        shuffle: configuration.shuffle, seed: configuration.seed))
-    let totalSteps = schedule.totalSteps(epochs: configuration.epochs, maxSteps: configuration.maxSteps)
-    learningRates = LearningRateSchedule(
-      shape: configuration.scheduler, peak: configuration.learningRate,
-      warmupSteps: configuration.warmupRatio.map { LearningRateSchedule.warmupSteps(ratio: $0, totalSteps: totalSteps) }
-        ?? configuration.warmupSteps,
-      totalSteps: totalSteps, minimumRatio: configuration.minLearningRateRatio)
+    batches = BatchSource(data, options: BatchSchedule.Options(configuration))
+    let totalSteps = batches.schedule.totalSteps(epochs: configuration.epochs, maxSteps: configuration.maxSteps)
+    learningRates = LearningRateSchedule(configuration, totalSteps: totalSteps)
     let settings = RunSettings(configuration, data: data.fingerprint)
 
     try model.prepareForTraining()
@@ -114,14 +103,11 @@ public final class Trainer {
       state.firstEvalLoss = evalLoss
       try metrics.append(MetricsLine(step: 0, evalLoss: evalLoss))
     }
-    var epoch: (number: Int, batches: BatchSchedule.Epoch)?
     while state.step < state.totalSteps, !stopped {
-      let position = schedule.position(ofStep: state.step)
-      if epoch?.number != position.epoch { epoch = (position.epoch, schedule.epoch(position.epoch)) }
-      let batches = epoch?.batches.microBatches(ofStep: position.step).map { data.batch(of: $0) } ?? []
+      let microBatches = batches.microBatches(ofStep: state.step)
       let learningRate = learningRates.learningRate(atStep: state.step)
       let stepBegan = Self.now()
-      let result = try model.trainingStep(batches, optimizer, learningRate: learningRate, seed: configuration.seed)
+      let result = try model.trainingStep(microBatches, optimizer, learningRate: learningRate, seed: configuration.seed)
       let seconds = Self.now() - stepBegan
       trainingSeconds += seconds
       trainingTokens += result.tokens
@@ -168,7 +154,7 @@ public final class Trainer {
 
   private func note(_ result: StepResult) {
     state.step += 1
-    let next = schedule.position(ofStep: state.step)
+    let next = batches.schedule.position(ofStep: state.step)
     (state.epoch, state.stepInEpoch) = next
     state.tokens += result.tokens
     state.trainedTokens += result.trainedTokens
@@ -196,7 +182,6 @@ public final class Trainer {
   private func save() throws {
     let (first, second) = try optimizer.moments()
     try metrics.synchronize()
-    if folder.checkpoints.entries.contains(where: { $0.step == state.step }) { return }
     _ = try folder.checkpoints.save(step: state.step, byteCount: adapter.count * 12 + (1 << 20)) { path in
       try adapter.save(to: path, baseModel: configuration.model)
       try first.withUnsafeBufferPointer { first in
