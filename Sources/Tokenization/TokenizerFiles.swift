@@ -194,17 +194,22 @@ enum TokenizerFiles {
   private static func readSpecialTokens(
     _ config: JSONValue?, _ map: JSONValue?, _ folder: String, _ parts: inout TokenizerParts
   ) throws(TokenizationError) {
-    var ids: [[UInt8]: Int32] = [:]
-    for (text, id) in parts.vocabulary { if let id = Int32(exactly: id) { ids[Array(text.utf8)] = id } }
-    for token in parts.addedTokens { ids[Array(token.content.utf8)] = token.id }
     for name in specialNames {
       let value = config?[name] ?? map?[name]
-      guard let content = value?.string ?? value?["content"]?.string else { continue }
-      parts.specialTokens.append((name, content))
-      if let id = ids[Array(content.utf8)] {
-        parts.specialTokenIDs[name] = id
-      } else {
-        parts.remarks.append("\(folder): \(name) is \"\(content)\", which is not in the vocabulary")
+      if let content = value?.string ?? value?["content"]?.string { parts.specialTokens.append((name, content)) }
+    }
+    var ids = [Int32?](repeating: nil, count: parts.specialTokens.count)
+    func note(_ text: String, _ id: Int) {
+      for (index, token) in parts.specialTokens.enumerated() where PythonText.isSame(token.content, text) {
+        ids[index] = Int32(exactly: id)
+      }
+    }
+    for (text, id) in parts.vocabulary { note(text, id) }
+    for token in parts.addedTokens { note(token.content, Int(token.id)) }
+    for (token, id) in zip(parts.specialTokens, ids) {
+      parts.specialTokenIDs[token.name] = id
+      if id == nil {
+        parts.remarks.append("\(folder): \(token.name) is \"\(token.content)\", which is not in the vocabulary")
       }
     }
   }

@@ -79,13 +79,13 @@ struct TokenizerParts {
     for (text, id) in vocabulary {
       tokens[id] = text
       isPresent[id] = true
-      model.insert(Array(text.utf8), id: Int32(id))
-      ids.insert(Array(text.utf8), id: Int32(id))
+      model.insert(text, id: Int32(id))
+      ids.insert(text, id: Int32(id))
     }
     for token in addedTokens {
       tokens[Int(token.id)] = token.content
       isPresent[Int(token.id)] = true
-      ids.insert(Array(token.content.utf8), id: token.id)
+      ids.insert(token.content, id: token.id)
     }
     model.seal()
     ids.seal()
@@ -116,7 +116,7 @@ struct TokenizerParts {
     words.reserveCapacity(self.vocabulary.count)
     for (text, id) in self.vocabulary {
       guard let bytes = ByteAlphabet.decode(text), !bytes.isEmpty else { continue }
-      table.insert(bytes, id: Int32(id))
+      bytes.withUnsafeBufferPointer { table.insert($0, id: Int32(id)) }
       words.append((Int32(id), bytes))
     }
     table.seal()
@@ -130,9 +130,15 @@ struct TokenizerParts {
     switch merges {
     case .ranked(let merges):
       let table = PairTable(capacity: merges.count)
+      var joined: [UInt8] = []
       for (rank, (left, right)) in merges.enumerated() {
         let (leftID, rightID) = (vocabulary.model.lookup(left), vocabulary.model.lookup(right))
-        let result = vocabulary.model.lookup(left + right)
+        joined.removeAll(keepingCapacity: true)
+        joined.append(contentsOf: left.utf8)
+        joined.append(contentsOf: right.utf8)
+        let result = joined.withUnsafeBufferPointer { joined in
+          joined.baseAddress.map { vocabulary.model.lookup($0, joined.count) } ?? -1
+        }
         guard leftID >= 0, rightID >= 0, result >= 0 else {
           let missing = leftID < 0 ? left : rightID < 0 ? right : left + right
           throw TokenizationError(

@@ -35,28 +35,32 @@ final class TokenTable: @unchecked Sendable {
   /// Adds a token; of two with the same bytes the later one counts.
   ///
   /// More tokens than room was made for are left out.
-  func insert(_ token: [UInt8], id: Int32) {
-    token.withUnsafeBufferPointer { token in
-      let hash = Self.hash(token.baseAddress, token.count, seed)
-      var index = Int(truncatingIfNeeded: hash) & mask
-      let tag = UInt32(truncatingIfNeeded: hash >> 32)
-      while slots[index].id >= 0 {
-        let slot = slots[index]
-        if slot.tag == tag, Int(slot.length) == token.count,
-          bytes[Int(slot.offset)..<Int(slot.offset) + token.count].elementsEqual(token)
-        {
-          slots[index].id = id
-          return
-        }
-        index = (index + 1) & mask
-      }
-      guard limit > 0, let offset = UInt32(exactly: bytes.count), let length = UInt32(exactly: token.count) else {
+  func insert(_ token: String, id: Int32) {
+    var token = token
+    token.withUTF8 { insert($0, id: id) }
+  }
+
+  /// Adds a token by its bytes.
+  func insert(_ token: UnsafeBufferPointer<UInt8>, id: Int32) {
+    let hash = Self.hash(token.baseAddress, token.count, seed)
+    var index = Int(truncatingIfNeeded: hash) & mask
+    let tag = UInt32(truncatingIfNeeded: hash >> 32)
+    while slots[index].id >= 0 {
+      let slot = slots[index]
+      if slot.tag == tag, Int(slot.length) == token.count,
+        bytes[Int(slot.offset)..<Int(slot.offset) + token.count].elementsEqual(token)
+      {
+        slots[index].id = id
         return
       }
-      limit -= 1
-      slots[index] = Slot(tag: tag, id: id, offset: offset, length: length)
-      bytes.append(contentsOf: token)
+      index = (index + 1) & mask
     }
+    guard limit > 0, let offset = UInt32(exactly: bytes.count), let length = UInt32(exactly: token.count) else {
+      return
+    }
+    limit -= 1
+    slots[index] = Slot(tag: tag, id: id, offset: offset, length: length)
+    bytes.append(contentsOf: token)
   }
 
   /// Ends the filling; only then `lookup` may be called.

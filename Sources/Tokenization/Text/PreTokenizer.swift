@@ -131,24 +131,19 @@ indirect enum PreTokenizer: Sendable {
   private static func split(
     _ segment: Segment, at pattern: TextPattern, _ behavior: SplitBehavior, invert: Bool
   ) {
-    var result: [Range<Int>] = []
-    result.reserveCapacity(segment.count / 4 + 1)
-    for piece in segment.pieces {
-      var collector = PieceCollector(behavior, after: result)
-      result = []
-      pattern.forEach(in: segment.base, piece) { range, isMatch in collector.add(range, isMatch: isMatch != invert) }
-      result = collector.finish()
-    }
-    segment.pieces = result
+    var collector = PieceCollector(behavior, capacity: segment.pieces.count + segment.count / 8)
+    pattern.forEach(
+      in: segment.base, segment.pieces, begin: { _ in collector.beginText() },
+      { range, isMatch in collector.add(range, isMatch: isMatch != invert) })
+    segment.pieces = collector.finish()
   }
 
   private static func split(
     _ segment: Segment, _ behavior: SplitBehavior, where isMatch: (Unicode.Scalar) -> Bool
   ) {
-    var result: [Range<Int>] = []
+    var collector = PieceCollector(behavior, capacity: segment.pieces.count + segment.count / 16)
     for piece in segment.pieces {
-      var collector = PieceCollector(behavior, after: result)
-      result = []
+      collector.beginText()
       var done = piece.lowerBound
       var index = piece.lowerBound
       while index < piece.upperBound {
@@ -161,9 +156,8 @@ indirect enum PreTokenizer: Sendable {
         index += next.length
       }
       if done < piece.upperBound { collector.add(done..<piece.upperBound, isMatch: false) }
-      result = collector.finish()
     }
-    segment.pieces = result
+    segment.pieces = collector.finish()
   }
 
   private static func splitIntoWords(_ segment: Segment) {

@@ -7,18 +7,17 @@ enum SplitBehavior: String {
   case contiguous = "Contiguous"
 }
 
-/// Collects the pieces of one text as its matches and gaps come in order.
+/// Collects the pieces of texts as their matches and gaps come in order.
 struct PieceCollector {
   private let behavior: SplitBehavior
-  private var pieces: [Range<Int>]
-  private let first: Int
+  private var pieces: [Range<Int>] = []
+  private var first = 0
   private var previousIsMatch = false
+  private var hasEmpty = false
 
-  /// Goes on after `pieces`, which belong to earlier texts.
-  init(_ behavior: SplitBehavior, after pieces: consuming [Range<Int>]) {
+  init(_ behavior: SplitBehavior, capacity: Int = 0) {
     self.behavior = behavior
-    self.pieces = pieces
-    first = self.pieces.count
+    pieces.reserveCapacity(capacity)
   }
 
   @inline(__always)
@@ -39,7 +38,9 @@ struct PieceCollector {
     }
   }
 
+  @inline(__always)
   private mutating func append(_ range: Range<Int>) {
+    if range.isEmpty { hasEmpty = true }
     pieces.append(range)
   }
 
@@ -47,13 +48,19 @@ struct PieceCollector {
     if pieces.count > first {
       pieces[pieces.count - 1] = pieces[pieces.count - 1].lowerBound..<range.upperBound
     } else {
-      pieces.append(range)
+      append(range)
     }
+  }
+
+  /// Goes on with the next text: its pieces join none of those so far.
+  mutating func beginText() {
+    first = pieces.count
+    previousIsMatch = false
   }
 
   /// All pieces; empty ones are left out.
   consuming func finish() -> [Range<Int>] {
-    if pieces[first...].contains(where: \.isEmpty) { pieces.removeAll(where: \.isEmpty) }
+    if hasEmpty { pieces.removeAll { $0.isEmpty } }
     return pieces
   }
 }
