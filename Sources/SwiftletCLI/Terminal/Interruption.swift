@@ -22,6 +22,8 @@ enum Interruption {
   static func catchSignals() {
     // Touched here, so that the handler never runs a lazy initializer.
     pending.store(0, ordering: .relaxed)
+    var both = sigset_t()
+    sigemptyset(&both)
     for number in [SIGINT, SIGTERM] {
       var action = sigaction()
       action.__sigaction_handler.sa_handler = { number in
@@ -29,7 +31,10 @@ enum Interruption {
       }
       // No SA_RESTART: a prompt that waits for a line must wake up.
       sigaction(number, &action, nil)
+      sigaddset(&both, number)
     }
+    // A parent that blocks signals hands that down.
+    pthread_sigmask(SIG_UNBLOCK, &both, nil)
   }
 
   /// Forgets a signal that has been answered.
