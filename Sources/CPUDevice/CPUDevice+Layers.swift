@@ -54,7 +54,10 @@ extension CPUDevice {
     _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
     _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
   ) throws {
-    assert(workspace.byteCount >= attentionWorkspace(shape, spans))
+    let needed = attentionWorkspace(shape, spans)
+    guard workspace.byteCount >= needed else {
+      throw DeviceError("attention was given \(workspace.byteCount) bytes to work in, it needs \(needed)")
+    }
     var kernelShape = kernelShape(shape)
     sl_attention_backward(
       &kernelShape, spans.map(\.kernelSpan), Int64(spans.count), q.pointer, q.stride, k.pointer, k.stride, v.pointer,

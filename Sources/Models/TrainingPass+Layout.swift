@@ -89,8 +89,14 @@ extension TrainingPass {
       lowRankGradients = ranks.mapValues { plan.reserve(rows: rows, columns: $0, compute) }
       let attention = AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension)
-      // One long document needs the most workspace that any division of the tokens can need.
-      let workspaceBytes = device.attentionWorkspace(attention, [AttentionSpan(queries: 0..<rows, keys: 0..<rows)])
+      // Documents are padded to whole tiles: what short ones need beyond this, a pass allocates when it meets them.
+      let spans = stride(from: 0, to: rows, by: 128).map { start in
+        let document = start..<min(start + 128, rows)
+        return AttentionSpan(queries: document, keys: document)
+      }
+      let workspaceBytes = max(
+        device.attentionWorkspace(attention, spans),
+        device.attentionWorkspace(attention, [AttentionSpan(queries: 0..<rows, keys: 0..<rows)]))
       workspace = plan.reserve(rows: 1, columns: workspaceBytes, .uint8)
     }
   }

@@ -28,6 +28,8 @@ final class TrainingPass {
   let recompute: RecomputePolicy
   private let layout: Layout
   private let arena: Arena
+  /// Attention's workspace for batches of so many short documents that the planned one is too small.
+  private var largeWorkspace: Tensor?
   private unowned let model: LanguageModel
   private var device: any Device { model.device }
 
@@ -70,7 +72,7 @@ final class TrainingPass {
         activation: arena[layout.activation, rows: rows], context, on: device)
     }
     let loss = try head(batch, x, lossScale: lossScale, tokenLosses: nil)
-    let gradients = gradients(rows)
+    let gradients = gradients(rows, workspace: try workspace(for: context))
     for (index, block) in model.blocks.enumerated().reversed() {
       let memory = memory(index, rows)
       if let kept = layout.keptInputs[index] {
@@ -172,13 +174,26 @@ final class TrainingPass {
       lowRank: slots.lowRank.mapValues { arena[$0, rows: rows] })
   }
 
-  private func gradients(_ rows: Int) -> BlockGradients {
+  /// Room for attention's backward pass over a batch, whose documents are each padded to whole tiles.
+  private func workspace(for context: BlockContext) throws -> Tensor {
+    let planned = arena[layout.workspace]
+    let needed = device.attentionWorkspace(context.attention, context.spans)
+    if needed <= planned.byteCount { return planned }
+    if let largeWorkspace, largeWorkspace.byteCount >= needed { return largeWorkspace }
+    largeWorkspace = nil
+    let columns = needed + needed / 4
+    let larger = Tensor(try device.allocate(byteCount: columns), rows: 1, columns: columns, dtype: .uint8)
+    largeWorkspace = larger
+    return larger
+  }
+
+  private func gradients(_ rows: Int, workspace: Tensor) -> BlockGradients {
     BlockGradients(
       dx: arena[layout.dx, rows: rows], dxOperand: arena[layout.dxOperand, rows: rows],
       dNormed: arena[layout.dNormed, rows: rows], normed: arena[layout.normed, rows: rows],
       dActivation: arena[layout.activation, rows: rows], dAttended: arena[layout.dAttended, rows: rows],
       dq: arena[layout.dq, rows: rows], dk: arena[layout.dk, rows: rows], dv: arena[layout.dv, rows: rows],
-      lowRank: layout.lowRankGradients.mapValues { arena[$0, rows: rows] }, workspace: arena[layout.workspace])
+      lowRank: layout.lowRankGradients.mapValues { arena[$0, rows: rows] }, workspace: workspace)
   }
 }
 
