@@ -24,7 +24,6 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   public let computeType: DType
   public let residualType = DType.float32
-  public let fusesProjections = false
   public let rowAlignment = 32
   let kernelType: sl_dtype
   private var scratch: DeviceBuffer?

@@ -12,8 +12,6 @@ public protocol Device: AnyObject, Sendable {
   var computeType: DType { get }
   /// Element type of the residual stream and of its gradient.
   var residualType: DType { get }
-  /// Whether q, k, v (and gate, up) want to be slices of one buffer's rows rather than buffers of their own.
-  var fusesProjections: Bool { get }
   /// The number of tokens of a batch should be a multiple of this.
   var rowAlignment: Int { get }
 

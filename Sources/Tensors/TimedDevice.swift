@@ -42,7 +42,6 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package var description: String { base.description }
   package var computeType: DType { base.computeType }
   package var residualType: DType { base.residualType }
-  package var fusesProjections: Bool { base.fusesProjections }
   package var rowAlignment: Int { base.rowAlignment }
   package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
     base.attentionWorkspace(shape, spans)
