@@ -112,8 +112,8 @@ extension CPUDevice {
     let correction2 = 1 - pow(step.beta2, step.step)
     sl_adamw(
       Int64(parameters.count), parameters.floats, gradients.floats, firstMoment.floats, secondMoment.floats,
-      step.learningRate, step.beta1, step.beta2, step.epsilon, step.weightDecay, step.gradientScale,
-      Float(correction1), Float(correction2))
+      step.learningRate, step.beta1, step.beta2, step.epsilon, step.weightDecay, step.gradientScale, correction1,
+      correction2)
   }
 
   public func scale(_ source: Tensor, by factor: Float, to destination: Tensor) throws {
@@ -122,9 +122,9 @@ extension CPUDevice {
   }
 
   /// βᵗ in double precision.
-  private func pow(_ base: Float, _ exponent: Int) -> Double {
+  private func pow(_ base: Double, _ exponent: Int) -> Double {
     var result = 1.0
-    var factor = Double(base)
+    var factor = base
     var rest = exponent
     while rest > 0 {
       if rest & 1 == 1 { result *= factor }

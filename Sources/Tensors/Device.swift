@@ -142,9 +142,9 @@ public struct AdamWStep: Sendable, Equatable {
   /// The learning rate η.
   public var learningRate: Float
   /// Decay rate of the first moment.
-  public var beta1: Float
+  public var beta1: Double
   /// Decay rate of the second moment.
-  public var beta2: Float
+  public var beta2: Double
   /// Added to the root of the second moment.
   public var epsilon: Float
   /// Parameters shrink by η · weightDecay.
@@ -156,7 +156,8 @@ public struct AdamWStep: Sendable, Equatable {
 
   /// A step from its numbers.
   public init(
-    learningRate: Float, beta1: Float, beta2: Float, epsilon: Float, weightDecay: Float, gradientScale: Float, step: Int
+    learningRate: Float, beta1: Double, beta2: Double, epsilon: Float, weightDecay: Float, gradientScale: Float,
+    step: Int
   ) {
     self.learningRate = learningRate
     self.beta1 = beta1

@@ -72,7 +72,7 @@ public final class AdapterOptimizer {
     try device.adamW(
       parameters: adapter.parameters, gradients: gradients, firstMoment: firstMoment, secondMoment: secondMoment,
       AdamWStep(
-        learningRate: Float(learningRate), beta1: Float(options.beta1), beta2: Float(options.beta2),
+        learningRate: Float(learningRate), beta1: options.beta1, beta2: options.beta2,
         epsilon: Float(options.epsilon), weightDecay: Float(options.weightDecay), gradientScale: Float(clip),
         step: step))
     try clearGradients()
