@@ -49,6 +49,7 @@ import Testing
     #expect(try read(["head_dim": 128]).headDimension == 128)
     refuses("hidden_size 577 is not divisible by num_attention_heads 9, and there is no head_dim", ["hidden_size": 577])
     refuses("the width of a head is 63, it must be even", ["head_dim": 63])
+    refuses("the width of a head is 2048, at most 1024", ["head_dim": 2048])
   }
 
   @Test func endTokensOfTheGenerationConfigurationAreAdded() throws {

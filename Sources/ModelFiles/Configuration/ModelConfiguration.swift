@@ -88,6 +88,8 @@ public struct ModelConfiguration: Sendable, Equatable {
       headCount % keyValueHeadCount == 0,
       "\(headCount) attention heads cannot be shared by \(keyValueHeadCount) key and value heads")
     try require(headDimension % 2 == 0, "the width of a head is \(headDimension), it must be even for rotary positions")
+    // Attention keeps a tile of keys and values on the stack.
+    try require(headDimension <= 1024, "the width of a head is \(headDimension), at most 1024 can be computed")
     try require(
       rmsNormEpsilon.isFinite && rmsNormEpsilon >= 0,
       "the epsilon of RMSNorm is \(rmsNormEpsilon), which is no small number"
