@@ -1,3 +1,4 @@
+import CPUDevice
 import ModelFiles
 import Models
 import Training
@@ -25,7 +26,7 @@ public final class FineTuning {
     self.configuration = configuration
     let options = TokenizedDataset.Options(
       maxSequenceLength: configuration.maxSequenceLength, trainOn: configuration.trainOn,
-      strict: configuration.strict, threads: configuration.threads ?? 2)
+      strict: configuration.strict, threads: (model.language.device as? CPUDevice)?.threadCount ?? 1)
     let dataset = try Dataset(paths: configuration.data)
     dataDescription = dataset.description
     data = try TokenizedDataset(dataset, tokenizer: model.tokenizer, options: options)
