@@ -56,6 +56,9 @@ let package = Package(
         "CPUDevice", "CPUKernels",
       ],
       swiftSettings: strict),
+    // Examples, which the tests run.
+    .executableTarget(
+      name: "FineTune", dependencies: ["Swiftlet"], path: "Examples/FineTune", swiftSettings: strict),
     // Tests.
     .target(name: "TestSupport", dependencies: ["JSONValues"], path: "Tests/TestSupport", swiftSettings: strict),
     tests(of: "JSONValues"),
@@ -67,7 +70,7 @@ let package = Package(
     tests(of: "Models", ["CPUDevice"]),
     tests(of: "Training", ["CPUDevice"]),
     tests(of: "Export"),
-    tests(of: "Swiftlet", ["Training", "CommandLineParsing"]),
+    tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
     tests(of: "SwiftletCLI", ["JSONValues"]),
   ],
   swiftLanguageModes: [.v6]

@@ -13,7 +13,7 @@ public final class TemporaryFolder: Sendable {
     path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
-  deinit { Self.remove(path) }
+  deinit { Self.removeAll(path) }
 
   /// Writes a file into the folder and gives back its path.
   public func write(_ name: String, _ text: String) throws -> String { try write(name, Array(text.utf8)) }
@@ -42,14 +42,15 @@ public final class TemporaryFolder: Sendable {
   /// The text of a file; `nil` when there is none.
   public static func text(of path: String) -> String? { bytes(of: path).map { String(decoding: $0, as: UTF8.self) } }
 
-  private static func remove(_ path: String) {
+  /// Removes a file or a folder with everything in it.
+  public static func removeAll(_ path: String) {
     if unlink(path) == 0 { return }
     if let folder = opendir(path) {
       while let entry = readdir(folder) {
         let name = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
           pointer.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
         }
-        if name != ".", name != ".." { remove("\(path)/\(name)") }
+        if name != ".", name != ".." { removeAll("\(path)/\(name)") }
       }
       closedir(folder)
     }
