@@ -1,7 +1,8 @@
 /// Documents laid end to end without padding: what one forward and backward pass sees.
 ///
 /// Positions restart and attention begins anew at every document, so that a document's loss does not depend on its
-/// neighbours.
+/// neighbours; but where rotary frequencies follow the length (dynamic and longrope scaling), they follow the longest
+/// document of the batch.
 public struct PackedBatch: Sendable, Equatable {
   /// Token ids, `[T]`.
   public var tokens: [Int32]
