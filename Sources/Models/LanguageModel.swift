@@ -56,24 +56,6 @@ public final class LanguageModel {
     }
   }
 
-  /// Bytes of the frozen weights on the device.
-  public var weightByteCount: Int {
-    head.byteCount
-      + blocks.reduce(0) { sum, block in
-        sum + TargetModule.allCases.reduce(0) { $0 + block[$1].matrix.byteCount }
-      }
-  }
-
-  /// The number of parameters of the base model.
-  public var parameterCount: Int {
-    let perLayer = TargetModule.allCases.reduce(2 * shape.hidden) { sum, module in
-      let (outputs, inputs) = shape.size(of: module)
-      return sum + outputs * inputs
-    }
-    let tables = headName == "lm_head.weight" ? 2 : 1
-    return perLayer * shape.layerCount + tables * shape.vocabulary * shape.hidden + shape.hidden
-  }
-
   // MARK: Adapter
 
   /// Makes an adapter of all zeros for this model; it takes effect when attached.

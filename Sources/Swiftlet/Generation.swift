@@ -1,10 +1,7 @@
 import JSONValues
 import Models
 import Tokenization
-
-#if canImport(Glibc)
-  import Glibc
-#endif
+import Training
 
 /// What a model is asked to continue.
 public enum Prompt: Sendable {
@@ -88,7 +85,7 @@ extension Model {
     let ends = Set(tokenizer.endOfTurnTokenIDs).union(configuration.eosTokenIDs.map { Int32(truncatingIfNeeded: $0) })
     var sampler = Sampler(options.sampling, seen: tokens)
     var output = StoppableText(stops: options.stop, decoder: tokenizer.makeStreamingDecoder(skipSpecialTokens: true))
-    let began = now()
+    let began = MonotonicClock.now()
     var firstTokenAt = began
     var generated: [Int32] = []
     var reason = Generation.FinishReason.length
@@ -97,7 +94,7 @@ extension Model {
       guard let token = sampler.next(logits) else {
         throw ModelError("the model's output is not a number: its weights or its adapter are damaged")
       }
-      if generated.isEmpty { firstTokenAt = now() }
+      if generated.isEmpty { firstTokenAt = MonotonicClock.now() }
       if ends.contains(token) {
         reason = .stop
         break
@@ -119,7 +116,7 @@ extension Model {
     if !rest.isEmpty, reason != .cancelled { _ = onText?(rest) }
     return Generation(
       text: output.text, promptTokens: tokens.count, tokens: generated, finishReason: reason,
-      prefillSeconds: firstTokenAt - began, decodeSeconds: now() - firstTokenAt)
+      prefillSeconds: firstTokenAt - began, decodeSeconds: MonotonicClock.now() - firstTokenAt)
   }
 }
 
@@ -181,11 +178,4 @@ struct StoppableText {
     return (0..<min(text.count, stop.count)).reversed().map { $0 + 1 }
       .first { text.suffix($0).elementsEqual(stop.prefix($0)) && $0 < stop.count } ?? 0
   }
-}
-
-/// Seconds of a clock that never jumps.
-func now() -> Double {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }

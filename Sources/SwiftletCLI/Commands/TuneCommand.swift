@@ -1,5 +1,4 @@
 import CommandLineParsing
-import Glibc
 import JSONValues
 import Swiftlet
 import Training
@@ -42,7 +41,7 @@ enum TuneCommand: RunnableCommand {
     announce(tuning)
     defer { line.finish() }
     let summary = try tuning.run { progress in
-      line.show(ProgressLine.Step(progress), at: now())
+      line.show(ProgressLine.Step(progress), at: MonotonicClock.now())
       return Interruption.isRequested ? .stop : .continue
     }
     line.finish()
@@ -128,12 +127,6 @@ enum TuneCommand: RunnableCommand {
     text += "memory    \(Formatting.bytes(summary.peakBytes)) at most\n"
     text += "adapter   \(summary.adapterPath)\n"
     try StandardOutput.write(text)
-  }
-
-  private static func now() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 }
 

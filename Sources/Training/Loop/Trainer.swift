@@ -2,10 +2,6 @@ import ModelFiles
 import Models
 import Tensors
 
-#if canImport(Glibc)
-  import Glibc
-#endif
-
 /// A run: steps, evaluations, checkpoints and metrics, in the order that the configuration, the data and the seed decide.
 ///
 /// On one device and thread count the same run gives the same bits, and so does a run that was interrupted and resumed.
@@ -94,7 +90,7 @@ public final class Trainer {
   public func run(onProgress: (TrainingProgress) -> TrainingDecision = { _ in .continue }) throws -> TrainingSummary {
     let adapterBytes = adapter.count * 4
     try folder.checkSpace(byteCount: adapterBytes * 4 + (1 << 20))
-    let began = Self.now()
+    let began = MonotonicClock.now()
     var trainingSeconds = 0.0
     var trainingTokens = 0
     var stopped = false
@@ -106,9 +102,9 @@ public final class Trainer {
     while state.step < state.totalSteps, !stopped {
       let microBatches = batches.microBatches(ofStep: state.step)
       let learningRate = learningRates.learningRate(atStep: state.step)
-      let stepBegan = Self.now()
+      let stepBegan = MonotonicClock.now()
       let result = try model.trainingStep(microBatches, optimizer, learningRate: learningRate, seed: configuration.seed)
-      let seconds = Self.now() - stepBegan
+      let seconds = MonotonicClock.now() - stepBegan
       trainingSeconds += seconds
       trainingTokens += result.tokens
       note(result)
@@ -148,7 +144,7 @@ public final class Trainer {
       steps: state.step, totalSteps: state.totalSteps, firstLoss: state.firstLoss, lastLoss: state.lastLoss,
       evalBefore: state.firstEvalLoss, evalAfter: evalLoss, tokens: state.tokens,
       tokensPerSecond: trainingSeconds > 0 ? Double(trainingTokens) / trainingSeconds : 0,
-      seconds: Self.now() - began, peakBytes: ProcessMemory.peakByteCount, adapterPath: folder.path,
+      seconds: MonotonicClock.now() - began, peakBytes: ProcessMemory.peakByteCount, adapterPath: folder.path,
       stoppedEarly: stopped)
   }
 
@@ -218,11 +214,5 @@ public final class Trainer {
 
   private static func momentNames(_ adapter: Adapter) -> [(String, Adapter.Part, Bool)] {
     adapter.parts.flatMap { [("\($0.name).first_moment", $0, true), ("\($0.name).second_moment", $0, false)] }
-  }
-
-  private static func now() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 }
