@@ -40,6 +40,19 @@ extension CPUDevice {
     sl_add_bias(Int64(x.rows), Int64(x.columns), bias.floats, x.pointer, x.kernelType, x.stride)
   }
 
+  public func headNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor?) throws {
+    sl_headnorm_forward(
+      Int64(x.rows), Int64(x.columns / gamma.columns), Int64(gamma.columns), x.pointer, x.stride, gamma.floats,
+      epsilon, y.pointer, y.stride, rstd?.floats, x.kernelType)
+  }
+
+  public func headNormBackward(_ gradient: Tensor, _ x: Tensor, rstd: Tensor, _ gamma: Tensor) throws {
+    assert(rstd.isDense)
+    sl_headnorm_backward(
+      Int64(x.rows), Int64(x.columns / gamma.columns), Int64(gamma.columns), x.pointer, x.stride, rstd.floats,
+      gamma.floats, gradient.pointer, gradient.stride, x.kernelType)
+  }
+
   public func attention(
     _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
     logSumExp: Tensor?

@@ -3,7 +3,8 @@ import JSONValues
 
 /// A model on disk, be it a Hugging Face folder or a GGUF; its tensors have Hugging Face's names either way.
 ///
-/// Opening reads headers only. The rows of a GGUF's queries and keys come out in Hugging Face's order.
+/// Opening reads headers only. The rows of a GGUF's queries and keys come out in Hugging Face's order. What Phi-3 keeps in
+/// one matrix appears as the several that a Llama has: everything above sees one layout.
 public final class Checkpoint: Sendable {
   /// Where the tokenizer is found.
   public enum TokenizerSource: Sendable {
@@ -51,17 +52,20 @@ public final class Checkpoint: Sendable {
     let weights = try SafetensorsCheckpoint(folder: folder)
     path = folder
     tokenizerSource = .folder(folder)
-    tensorNames = weights.tensorNames
-    tensors = Dictionary(weights.tensorNames.compactMap { name in weights.tensor(name).map { (name, $0) } }) { $1 }
+    let apart = try FusedTensors.split(
+      weights.tensorNames.compactMap { weights.tensor($0) }, configuration, path: folder)
+    tensorNames = apart.map(\.name)
+    tensors = Dictionary(apart.map { ($0.name, $0) }) { $1 }
   }
 
   /// Gives the tensors of a GGUF their other names.
   init(gguf: GGUFFile) throws(ModelFileError) {
     let configuration = try ModelConfiguration(gguf: gguf)
-    var names: [String] = []
+    var renamed: [StoredTensor] = []
     var tensors: [String: StoredTensor] = [:]
     for stored in gguf.tensors {
-      let name = GGUFTensorNames.huggingFace(stored.name) ?? stored.name
+      let fusesGate = configuration.architecture == "Phi3ForCausalLM" && gguf.tensor("blk.0.ffn_gate.weight") == nil
+      let name = GGUFTensorNames.huggingFace(stored.name, fusesGate: fusesGate) ?? stored.name
       let heads = GGUFTensorNames.permutedHeads(stored.name, configuration)
       let rows = stored.shape.count > 1 ? stored.rowCount : stored.rowLength
       if heads > 0, rows % (2 * heads) != 0 {
@@ -70,17 +74,18 @@ public final class Checkpoint: Sendable {
       }
       let tensor = StoredTensor(
         name: name, shape: stored.shape, format: stored.format, file: stored.file, range: stored.range,
-        permutedHeads: heads)
+        pairing: heads > 0 ? NeighbourPairing(heads: heads, rotated: configuration.rotaryDimension) : nil)
       if tensors.updateValue(tensor, forKey: name) != nil {
         throw ModelFileError(gguf.path, "tensor \(quoted(name)) appears twice")
       }
-      names.append(name)
+      renamed.append(tensor)
     }
+    let apart = try FusedTensors.split(renamed, configuration, path: gguf.path)
     path = gguf.path
     self.configuration = configuration
     tokenizerSource = .gguf(gguf)
-    tensorNames = names
-    self.tensors = tensors
+    tensorNames = apart.map(\.name)
+    self.tensors = Dictionary(apart.map { ($0.name, $0) }) { $1 }
   }
 
   /// Whether there is a tensor of a name.

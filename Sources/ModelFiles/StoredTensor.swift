@@ -13,18 +13,19 @@ public struct StoredTensor: Sendable {
   public let file: MappedFile
   /// Where its bytes lie in the file.
   public let range: Range<Int>
-  /// In how many heads llama.cpp's converter reordered the rows, 0 when they are in order.
-  let permutedHeads: Int
+  /// How llama.cpp's converter reordered the rows; `nil` when they are in order.
+  let pairing: NeighbourPairing?
 
   init(
-    name: String, shape: [Int], format: StorageFormat, file: MappedFile, range: Range<Int>, permutedHeads: Int = 0
+    name: String, shape: [Int], format: StorageFormat, file: MappedFile, range: Range<Int>,
+    pairing: NeighbourPairing? = nil
   ) {
     self.name = name
     self.shape = shape
     self.format = format
     self.file = file
     self.range = range
-    self.permutedHeads = permutedHeads
+    self.pairing = pairing
   }
 
   /// The number of elements.
@@ -40,7 +41,7 @@ public struct StoredTensor: Sendable {
   ///
   /// `nil` when the rows of the file have another order than the tensor's; then decode them.
   public var bytes: UnsafeRawBufferPointer? {
-    permutedHeads == 0 ? UnsafeRawBufferPointer(rebasing: file.bytes[range]) : nil
+    pairing == nil ? UnsafeRawBufferPointer(rebasing: file.bytes[range]) : nil
   }
 
   /// Decodes rows of the matrix `[rowCount, rowLength]` to fp32.
@@ -48,17 +49,18 @@ public struct StoredTensor: Sendable {
   /// `target` must have room for `rows.count * rowLength` floats. Several threads may decode at once.
   public func decode(rows: Range<Int>, into target: UnsafeMutablePointer<Float>) throws(ModelFileError) {
     try check(rows)
-    if permutedHeads == 0 {
-      decodeStored(rows: rows, into: target)
-    } else if shape.count == 1 {
+    guard let pairing else { return decodeStored(rows: rows, into: target) }
+    if shape.count == 1 {
       var stored = [Float](repeating: 0, count: rowLength)
       stored.withUnsafeMutableBufferPointer { stored in
         if let base = stored.baseAddress { decodeStored(rows: rows, into: base) }
       }
-      if rows.count == 1 { for index in 0..<rowLength { target[index] = stored[storedIndex(index, of: rowLength)] } }
+      if rows.count == 1 {
+        for index in 0..<rowLength { target[index] = stored[pairing.storedIndex(index, of: rowLength)] }
+      }
     } else {
       for row in rows {
-        let stored = storedIndex(row, of: rowCount)
+        let stored = pairing.storedIndex(row, of: rowCount)
         decodeStored(rows: stored..<stored + 1, into: target + (row - rows.lowerBound) * rowLength)
       }
     }
@@ -122,13 +124,6 @@ public struct StoredTensor: Sendable {
     }
   }
 
-  /// Where llama.cpp's converter put a row: it turned the two halves of each head into pairs of neighbours.
-  private func storedIndex(_ row: Int, of rows: Int) -> Int {
-    let head = rows / permutedHeads
-    let (base, within) = (row / head * head, row % head)
-    return base + 2 * (within % (head / 2)) + within / (head / 2)
-  }
-
   /// Decodes rows in the order of the file; the rows were checked.
   private func decodeStored(rows: Range<Int>, into target: UnsafeMutablePointer<Float>) {
     let block = format.block
@@ -140,5 +135,38 @@ public struct StoredTensor: Sendable {
     } else {
       memcpy(target, source, rows.count * blocksPerRow * block.byteCount)
     }
+  }
+}
+
+extension StoredTensor {
+  /// Some of the rows (of a vector, of the elements) as a tensor of its own; nothing is copied.
+  ///
+  /// `nil` where the rows are not there or not in order.
+  func slice(_ rows: Range<Int>, name: String) -> StoredTensor? {
+    guard pairing == nil, let total = shape.first, rows.lowerBound >= 0, rows.upperBound <= total, total > 0 else {
+      return nil
+    }
+    let rowByteCount = range.count / total
+    guard shape.count > 1 || format.block.length == 1 else { return nil }
+    let start = range.lowerBound + rows.lowerBound * rowByteCount
+    return StoredTensor(
+      name: name, shape: [rows.count] + shape.dropFirst(), format: format, file: file,
+      range: start..<start + rows.count * rowByteCount)
+  }
+}
+
+/// The order of a head's rows where llama.cpp's converter turned the two halves that rotate into pairs of neighbours.
+struct NeighbourPairing: Sendable, Equatable {
+  /// Heads in the tensor.
+  var heads: Int
+  /// Rows of each head that rotate; the rest stays in place.
+  var rotated: Int
+
+  /// Where the file has a row of a tensor of `rows` rows.
+  func storedIndex(_ row: Int, of rows: Int) -> Int {
+    let head = rows / heads
+    let (base, within) = (row / head * head, row % head)
+    guard within < rotated else { return row }
+    return base + 2 * (within % (rotated / 2)) + within / (rotated / 2)
   }
 }

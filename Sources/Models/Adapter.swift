@@ -1,3 +1,4 @@
+import ModelFiles
 import Tensors
 
 /// The low-rank pairs of a model: the parameters that fine-tuning learns.
@@ -42,19 +43,20 @@ public final class Adapter {
   public var count: Int { parameters.columns }
 
   /// An adapter whose elements are all zero, for `model`'s shapes.
-  init(_ configuration: LoRAConfiguration, for shape: ModelShape, on device: any Device, training: Bool) throws {
+  init(_ configuration: LoRAConfiguration, for model: ModelConfiguration, on device: any Device, training: Bool) throws
+  {
     let modules = TargetModule.allCases.filter { configuration.targetModules.contains($0) }
-    let places = (0..<shape.layerCount).flatMap { layer in modules.map { Place(layer: layer, module: $0) } }
+    let places = (0..<model.layerCount).flatMap { layer in modules.map { Place(layer: layer, module: $0) } }
     let rank = configuration.rank
     var parts: [Part] = []
     var offset = 0
     for isA in [true, false] {
       for place in places {
-        let (outputs, inputs) = shape.size(of: place.module)
+        let (outputs, inputs) = model.size(of: place.module)
         let (rows, columns) = isA ? (rank, inputs) : (outputs, rank)
         parts.append(
           Part(
-            name: "base_model.model.\(place.module.path(layer: place.layer)).lora_\(isA ? "A" : "B").weight",
+            name: AdapterFile.tensorName(layer: place.layer, module: place.module, isB: !isA),
             rows: rows, columns: columns, range: offset..<offset + rows * columns))
         offset += rows * columns
       }

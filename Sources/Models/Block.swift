@@ -7,8 +7,14 @@ struct Block: Sendable {
   var mlpNorm: Tensor
   /// q, k, v: they read the same input.
   var queryKeyValue: [Projection]
-  /// Biases of q, k, v: fp32 `[1, outputs]`; empty where the architecture has none.
-  var biases: [Tensor]
+  /// Biases of the projections that have one: fp32 `[1, outputs]`.
+  var biases: [TargetModule: Tensor]
+  /// γ of the norms of each query and each key head: fp32 `[1, headDimension]`; nil where the architecture has none.
+  var headNorms: (query: Tensor, key: Tensor)?
+  /// Whether queries and keys turn with their position.
+  var rotates: Bool
+  /// How far back attention sees; nil: all the way.
+  var window: Int?
   var output: [Projection]
   /// gate, up: they read the same input.
   var gateUp: [Projection]
@@ -51,6 +57,8 @@ struct BlockMemory {
   /// 1 / rms of each row: fp32 `[1, T]`.
   var attentionRstd: Tensor
   var mlpRstd: Tensor
+  /// What the norms of heads leave for their backward pass; nil where there are none, or no backward pass follows.
+  var headNorms: HeadNormMemory?
   /// After the rotation.
   var q: Tensor
   var k: Tensor
@@ -70,8 +78,17 @@ struct BlockMemory {
   func lowRank(_ modules: [TargetModule]) -> [Tensor?] { modules.map { lowRank[$0] } }
 }
 
+/// Queries and keys before the norms of their heads, and 1 / rms of each head, fp32 `[T, heads]`.
+struct HeadNormMemory {
+  var q: Tensor
+  var k: Tensor
+  var queryRstd: Tensor
+  var keyRstd: Tensor
+}
+
 /// What every block of a batch shares.
 struct BlockContext {
+  /// The window is each block's own.
   var attention: AttentionShape
   var epsilon: Float
   var positions: [Int32]
@@ -95,20 +112,23 @@ extension Block {
     try device.rmsNorm(
       x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: memory.x)
     try device.linear(
-      normed, queryKeyValue, into: [memory.q, memory.k, memory.v], lowRank: memory.lowRank([.query, .key, .value]),
-      accumulate: false, dropout: context.dropout)
-    try rotate(memory, context, on: device)
+      normed, queryKeyValue, into: [memory.headNorms?.q ?? memory.q, memory.headNorms?.k ?? memory.k, memory.v],
+      lowRank: memory.lowRank([.query, .key, .value]), accumulate: false, dropout: context.dropout)
+    try finishHeads(memory, context, on: device)
     try device.attention(
-      memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, context.attention, context.spans,
+      memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
       into: memory.attended, logSumExp: memory.logSumExp)
     try device.linear(
       memory.attended, output, into: [x], lowRank: memory.lowRank([.output]), accumulate: true,
       dropout: context.dropout)
+    try addBias(of: .output, to: x, on: device)
     try device.rmsNorm(
       x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
     try device.linear(
       normed, gateUp, into: [memory.gate, memory.up], lowRank: memory.lowRank([.gate, .up]), accumulate: false,
       dropout: context.dropout)
+    try addBias(of: .gate, to: memory.gate, on: device)
+    try addBias(of: .up, to: memory.up, on: device)
     if forBackward && down[0].lowRank == nil { return }
     try device.swiGLU(memory.gate, memory.up, into: activation)
     if forBackward {
@@ -117,15 +137,38 @@ extension Block {
     }
     try device.linear(
       activation, down, into: [x], lowRank: memory.lowRank([.down]), accumulate: true, dropout: context.dropout)
+    try addBias(of: .down, to: x, on: device)
   }
 
-  private func rotate(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
-    for (index, part) in [memory.q, memory.k].enumerated() {
+  /// Biases of q, k and v, the norms of heads, the rotation: in this order, where there are any.
+  private func finishHeads(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
+    let kept = memory.headNorms
+    for (module, x, y, rstd) in [
+      (TargetModule.query, kept?.q, memory.q, kept?.queryRstd), (.key, kept?.k, memory.k, kept?.keyRstd),
+    ] {
+      let rotatesAtOnce = rotates && headNorms == nil
+      if !rotatesAtOnce { try addBias(of: module, to: x ?? y, on: device) }
+      if let headNorms {
+        let gamma = module == .query ? headNorms.query : headNorms.key
+        try device.headNorm(x ?? y, gamma, epsilon: context.epsilon, into: y, rstd: rstd)
+      }
+      guard rotates else { continue }
       try device.rotate(
-        part, headDimension: context.attention.headDimension, bias: biases.isEmpty ? nil : biases[index],
+        y, headDimension: context.attention.headDimension, bias: rotatesAtOnce ? biases[module] : nil,
         positions: context.positions, cosines: context.cosines, sines: context.sines, inverse: false)
     }
-    if !biases.isEmpty { try device.addBias(biases[2], to: memory.v) }
+    try addBias(of: .value, to: memory.v, on: device)
+  }
+
+  private func addBias(of module: TargetModule, to x: Tensor, on device: any Device) throws {
+    if let bias = biases[module] { try device.addBias(bias, to: x) }
+  }
+
+  /// The shape of this block's attention.
+  private func attention(_ context: BlockContext) -> AttentionShape {
+    var shape = context.attention
+    shape.window = window
+    return shape
   }
 }
 
@@ -192,12 +235,21 @@ extension Block {
       memory.attended, output, lowRankGradients: gradients.lowRank([.output]), dropout: dropout)
     try device.attentionBackward(
       gradients.dAttended, memory.q, memory.k, memory.v, memory.attended, logSumExp: logSumExp,
-      context.attention, context.spans, into: gradients.dq, gradients.dk, gradients.dv,
+      attention(context), context.spans, into: gradients.dq, gradients.dk, gradients.dv,
       workspace: gradients.workspace)
-    for part in [gradients.dq, gradients.dk] {
-      try device.rotate(
-        part, headDimension: context.attention.headDimension, bias: nil, positions: context.positions,
-        cosines: context.cosines, sines: context.sines, inverse: true)
+    if rotates {
+      for part in [gradients.dq, gradients.dk] {
+        try device.rotate(
+          part, headDimension: context.attention.headDimension, bias: nil, positions: context.positions,
+          cosines: context.cosines, sines: context.sines, inverse: true)
+      }
+    }
+    if let headNorms {
+      guard let kept = memory.headNorms else {
+        throw ModelError("a block's forward pass kept nothing for its backward pass")
+      }
+      try device.headNormBackward(gradients.dq, kept.q, rstd: kept.queryRstd, headNorms.query)
+      try device.headNormBackward(gradients.dk, kept.k, rstd: kept.keyRstd, headNorms.key)
     }
     try device.linearBackward(
       [gradients.dq, gradients.dk, gradients.dv], queryKeyValue, lowRank: memory.lowRank([.query, .key, .value]),

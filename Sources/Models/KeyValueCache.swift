@@ -4,8 +4,12 @@ import Tensors
 public final class KeyValueCache {
   /// The most tokens it can hold.
   public let capacity: Int
-  /// The tokens it holds.
-  public internal(set) var length = 0
+  /// How many tokens it holds.
+  public var length: Int { tokens.count }
+  /// The tokens whose keys and values it holds.
+  private(set) var tokens: [Int32] = []
+  /// What decided the angles by which its keys are turned; see ``RotaryEmbedding/regime(length:)``.
+  var rotaryRegime: Int?
   /// Compute `[capacity, keyValueHeads · headDimension]`, by layer.
   let keys: [Tensor]
   let values: [Tensor]
@@ -24,5 +28,8 @@ public final class KeyValueCache {
   }
 
   /// Forgets all tokens from `count` on.
-  public func truncate(to count: Int) { length = min(length, max(0, count)) }
+  public func truncate(to count: Int) { tokens.removeLast(max(0, length - max(0, count))) }
+
+  /// Notes that the keys and values of `tokens` stand after the others.
+  func append(_ tokens: [Int32]) { self.tokens += tokens }
 }

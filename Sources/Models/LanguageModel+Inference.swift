@@ -7,18 +7,27 @@ extension LanguageModel {
   }
 
   /// Reads `tokens` after those in `cache`, and adds them to it.
-  /// - Parameter plannedLength: the length the sequence may reach, which decides rotary scalings that depend on it.
+  /// - Parameter plannedLength: the length the sequence may reach, which decides a rotary base that grows with it.
   /// - Returns: the logits after the last token, `[vocabulary]`.
   public func extend(_ cache: KeyValueCache, with tokens: [Int32], plannedLength: Int? = nil) throws -> [Float] {
     guard !tokens.isEmpty else { throw ModelError("no tokens were given to read") }
     guard cache.length + tokens.count <= cache.capacity else {
       throw ModelError("\(cache.length + tokens.count) tokens do not fit a cache for \(cache.capacity)")
     }
-    let planned = max(plannedLength ?? 0, cache.length + tokens.count)
+    let deciding = rotary.embedding.decidingLength(cache.length + tokens.count, planned: plannedLength)
+    let regime = rotary.embedding.regime(length: deciding)
+    var tokens = tokens
+    if cache.length > 0, cache.rotaryRegime != regime {
+      // Keys turned by other angles: the sequence crossed a length, and is read again.
+      tokens = cache.tokens + tokens
+      cache.truncate(to: 0)
+    }
+    cache.rotaryRegime = regime
     // A long prompt goes through in pieces, so that its activations stay small.
     var last = Tensor?.none
     for start in stride(from: 0, to: tokens.count, by: Self.promptChunk) {
-      last = try read(Array(tokens[start..<min(start + Self.promptChunk, tokens.count)]), cache, plannedLength: planned)
+      last = try read(
+        Array(tokens[start..<min(start + Self.promptChunk, tokens.count)]), cache, decidingLength: deciding)
     }
     guard let last else { return [] }
     let room = try inferenceRoom(rows: 1)
@@ -33,7 +42,7 @@ extension LanguageModel {
     let room = try inferenceRoom(rows: 1)
     for start in stride(from: 0, to: tokens.count, by: Self.promptChunk) {
       let chunk = Array(tokens[start..<min(start + Self.promptChunk, tokens.count)])
-      _ = try read(chunk, cache, plannedLength: tokens.count)
+      _ = try read(chunk, cache, decidingLength: tokens.count)
       let normed = try inferenceRoom(rows: chunk.count).normed
       for row in chunk.indices {
         try device.logits(normed.rows(row..<row + 1), head, into: room.logits)
@@ -46,7 +55,7 @@ extension LanguageModel {
   private static var promptChunk: Int { 512 }
 
   /// One piece of a sequence through all layers; returns the last token's normed row, compute `[1, hidden]`.
-  private func read(_ tokens: [Int32], _ cache: KeyValueCache, plannedLength: Int) throws -> Tensor {
+  private func read(_ tokens: [Int32], _ cache: KeyValueCache, decidingLength: Int) throws -> Tensor {
     let count = tokens.count
     let alignment = device.rowAlignment
     let rows = count == 1 ? 1 : (count + alignment - 1) / alignment * alignment
@@ -56,7 +65,7 @@ extension LanguageModel {
     let context = try context(
       positions: positions,
       spans: [AttentionSpan(queries: 0..<count, keys: 0..<begin + count)],
-      longest: plannedLength, dropout: nil)
+      longest: decidingLength, dropout: nil)
     try embed(tokens + [Int32](repeating: 0, count: rows - count), into: room.x)
     if rows > count { try device.zero(room.memory.attended.rows(count..<rows)) }
     for (layer, block) in blocks.enumerated() {
@@ -68,7 +77,7 @@ extension LanguageModel {
       try block.forward(
         room.x, memory, normed: room.normed, activation: room.activation, context, on: device)
     }
-    cache.length += count
+    cache.append(tokens)
     try device.rmsNorm(
       room.x, finalNorm, epsilon: context.epsilon, into: room.normed, rstd: room.memory.mlpRstd, saved: nil)
     return room.normed.rows(count - 1..<count)

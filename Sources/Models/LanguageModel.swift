@@ -37,11 +37,10 @@ public final class LanguageModel {
     let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions)
     let embeddingName = "model.embed_tokens.weight"
     embedding = try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden)
-    let separateHead = checkpoint.contains("lm_head.weight") && !configuration.tiesEmbeddings
-    headName = separateHead ? "lm_head.weight" : embeddingName
+    headName = configuration.tiesEmbeddings ? embeddingName : "lm_head.weight"
     finalNorm = try loader.vector("model.norm.weight", count: shape.hidden)
     head = try loader.matrix(headName, outputs: shape.vocabulary, inputs: shape.hidden)
-    blocks = try (0..<shape.layerCount).map { try Block(layer: $0, shape, configuration, from: loader) }
+    blocks = try (0..<shape.layerCount).map { try Block(layer: $0, configuration, from: loader) }
     rotary = RotaryTables(RotaryEmbedding(configuration), on: device)
   }
 
@@ -63,7 +62,7 @@ public final class LanguageModel {
     guard configuration.rank > 0, configuration.rank <= 65_536, !configuration.targetModules.isEmpty else {
       throw ModelError("an adapter needs a rank of at least 1 and at least one target module")
     }
-    return try Adapter(configuration, for: shape, on: device, training: training)
+    return try Adapter(configuration, for: self.configuration, on: device, training: training)
   }
 
   /// Puts `adapter` beside the weights, in place of any other; nil takes it away.
@@ -102,8 +101,7 @@ public final class LanguageModel {
     let tables = try rotary.tables(length: longest)
     return BlockContext(
       attention: AttentionShape(
-        heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension,
-        window: configuration.slidingWindow),
+        heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension),
       epsilon: Float(configuration.rmsNormEpsilon), positions: positions, spans: spans, cosines: tables.cosines,
       sines: tables.sines, dropout: dropout)
   }

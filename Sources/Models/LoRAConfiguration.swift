@@ -1,24 +1,7 @@
-/// The seven linear layers of a Llama block, under the names that checkpoints and PEFT use.
-public enum TargetModule: String, Sendable, CaseIterable {
-  case query = "q_proj"
-  case key = "k_proj"
-  case value = "v_proj"
-  case output = "o_proj"
-  case gate = "gate_proj"
-  case up = "up_proj"
-  case down = "down_proj"
+import ModelFiles
 
-  /// The block's part that the module belongs to, as tensor names spell it.
-  var parent: String {
-    switch self {
-    case .query, .key, .value, .output: "self_attn"
-    case .gate, .up, .down: "mlp"
-    }
-  }
-
-  /// "model.layers.3.self_attn.q_proj".
-  func path(layer: Int) -> String { "model.layers.\(layer).\(parent).\(rawValue)" }
-}
+/// The seven linear layers of a Llama block.
+public typealias TargetModule = ModelFiles.TargetModule
 
 /// What an adapter looks like (Hu et al., 2021).
 public struct LoRAConfiguration: Sendable, Equatable {

@@ -10,6 +10,8 @@ struct ModelShape: Sendable, Equatable {
   var keyValueHeads: Int
   var headDimension: Int
   var vocabulary: Int
+  /// Whether each query and key head has a norm.
+  var normalizesHeads: Bool
 
   init(_ configuration: ModelConfiguration) {
     layerCount = configuration.layerCount
@@ -19,21 +21,11 @@ struct ModelShape: Sendable, Equatable {
     keyValueHeads = configuration.keyValueHeadCount
     headDimension = configuration.headDimension
     vocabulary = configuration.vocabularySize
+    normalizesHeads = configuration.normalizesHeads
   }
 
   var queryWidth: Int { heads * headDimension }
   var keyValueWidth: Int { keyValueHeads * headDimension }
-
-  /// A module's output and input features.
-  func size(of module: TargetModule) -> (outputs: Int, inputs: Int) {
-    switch module {
-    case .query: (queryWidth, hidden)
-    case .key, .value: (keyValueWidth, hidden)
-    case .output: (hidden, queryWidth)
-    case .gate, .up: (intermediate, hidden)
-    case .down: (hidden, intermediate)
-    }
-  }
 }
 
 /// What makes a model or an adapter unusable, in one line.

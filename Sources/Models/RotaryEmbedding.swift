@@ -53,9 +53,33 @@ public struct RotaryEmbedding: Sendable, Equatable {
     case .longRoPE(let shortFactors, let longFactors, let originalContextLength, let attentionFactor):
       let factors = length > originalContextLength ? longFactors : shortFactors
       return (zip(base(theta), factors).map { $0 / $1 }, attentionFactor)
+    case .yarn(let factor, let original, let betaFast, let betaSlow, let truncates, let attentionFactor):
+      let dimension = Double(rotaryDimension)
+      /// The pair, as a place among the features, that turns `rotations` times within the original context.
+      func place(_ rotations: Double) -> Double {
+        dimension * log(Double(original) / (rotations * 2 * .pi)) / (2 * log(theta))
+      }
+      var (low, high) = (place(betaFast), place(betaSlow))
+      if truncates { (low, high) = (low.rounded(.down), high.rounded(.up)) }
+      (low, high) = (max(low, 0), min(high, dimension - 1))
+      if low == high { high += 0.001 }
+      let frequencies = base(theta).enumerated().map { index, frequency in
+        let stretched = min(max((Double(index) - low) / (high - low), 0), 1)
+        return frequency / factor * stretched + frequency * (1 - stretched)
+      }
+      return (frequencies, attentionFactor)
     case .factors(let factors):
       return (zip(base(theta), factors).map { $0 / Double($1) }, 1)
     }
+  }
+
+  /// The length that decides the frequencies of a sequence of `length` tokens that may reach `planned`.
+  ///
+  /// Short and long factors follow the tokens that are there: a cache is computed again when they cross the original
+  /// length, as transformers does for Phi-3. A base that grows with every token is fixed in advance instead.
+  func decidingLength(_ length: Int, planned: Int?) -> Int {
+    if case .dynamic = scaling { return max(length, planned ?? 0) }
+    return length
   }
 
   /// The sequence length that decides the frequencies: equal for lengths that share one table.
@@ -70,7 +94,7 @@ public struct RotaryEmbedding: Sendable, Equatable {
 
 /// Tables of cosines and sines on a device, made when first needed and grown with the sequences.
 final class RotaryTables {
-  private let embedding: RotaryEmbedding
+  let embedding: RotaryEmbedding
   private let device: any Device
   private var regime = Int.min
   private var tables: (cosines: Tensor, sines: Tensor)?

@@ -4,6 +4,7 @@ extension TrainingPass {
   /// One layer's places; see ``BlockMemory``.
   struct MemorySlots {
     var x, xMiddle, attentionRstd, mlpRstd, q, k, v, attended, logSumExp, gate, up: ArenaPlan.Slot
+    var headNorms: (q: ArenaPlan.Slot, k: ArenaPlan.Slot, queryRstd: ArenaPlan.Slot, keyRstd: ArenaPlan.Slot)?
     var lowRank: [TargetModule: ArenaPlan.Slot]
 
     init(_ shape: ModelShape, _ compute: DType, rows: Int, ranks: [TargetModule: Int], in plan: inout ArenaPlan) {
@@ -13,6 +14,13 @@ extension TrainingPass {
       xMiddle = operand(shape.hidden)
       attentionRstd = statistics(1)
       mlpRstd = statistics(1)
+      if shape.normalizesHeads {
+        headNorms = (
+          q: operand(shape.queryWidth), k: operand(shape.keyValueWidth),
+          queryRstd: plan.reserve(rows: rows, columns: shape.heads, .float32),
+          keyRstd: plan.reserve(rows: rows, columns: shape.keyValueHeads, .float32)
+        )
+      }
       q = operand(shape.queryWidth)
       k = operand(shape.keyValueWidth)
       v = operand(shape.keyValueWidth)

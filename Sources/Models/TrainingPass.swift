@@ -168,6 +168,11 @@ final class TrainingPass {
     return BlockMemory(
       x: arena[slots.x, rows: rows], xMiddle: arena[slots.xMiddle, rows: rows],
       attentionRstd: arena[slots.attentionRstd].columns(0..<rows), mlpRstd: arena[slots.mlpRstd].columns(0..<rows),
+      headNorms: slots.headNorms.map {
+        HeadNormMemory(
+          q: arena[$0.q, rows: rows], k: arena[$0.k, rows: rows], queryRstd: arena[$0.queryRstd, rows: rows],
+          keyRstd: arena[$0.keyRstd, rows: rows])
+      },
       q: arena[slots.q, rows: rows], k: arena[slots.k, rows: rows], v: arena[slots.v, rows: rows],
       attended: arena[slots.attended, rows: rows], logSumExp: arena[slots.logSumExp],
       gate: arena[slots.gate, rows: rows], up: arena[slots.up, rows: rows],

@@ -49,23 +49,31 @@ struct WeightLoader {
 
 extension Block {
   /// The block of one layer.
-  init(layer: Int, _ shape: ModelShape, _ configuration: ModelConfiguration, from loader: WeightLoader) throws {
+  init(layer: Int, _ configuration: ModelConfiguration, from loader: WeightLoader) throws {
     func projection(_ module: TargetModule) throws -> Projection {
-      let (outputs, inputs) = shape.size(of: module)
+      let (outputs, inputs) = configuration.size(of: module)
       return Projection(
         try loader.matrix(module.path(layer: layer) + ".weight", outputs: outputs, inputs: inputs))
     }
     let path = "model.layers.\(layer)."
-    attentionNorm = try loader.vector(path + "input_layernorm.weight", count: shape.hidden)
-    mlpNorm = try loader.vector(path + "post_attention_layernorm.weight", count: shape.hidden)
+    attentionNorm = try loader.vector(path + "input_layernorm.weight", count: configuration.hiddenSize)
+    mlpNorm = try loader.vector(path + "post_attention_layernorm.weight", count: configuration.hiddenSize)
     queryKeyValue = [try projection(.query), try projection(.key), try projection(.value)]
     output = [try projection(.output)]
     gateUp = [try projection(.gate), try projection(.up)]
     down = [try projection(.down)]
-    biases =
-      configuration.attentionBias
-      ? try [TargetModule.query, .key, .value].map {
-        try loader.vector($0.path(layer: layer) + ".bias", count: shape.size(of: $0).outputs)
-      } : []
+    biases = [:]
+    for module in TargetModule.allCases where configuration.hasBias(module) {
+      biases[module] = try loader.vector(
+        module.path(layer: layer) + ".bias", count: configuration.size(of: module).outputs)
+    }
+    headNorms =
+      configuration.normalizesHeads
+      ? (
+        query: try loader.vector(path + "self_attn.q_norm.weight", count: configuration.headDimension),
+        key: try loader.vector(path + "self_attn.k_norm.weight", count: configuration.headDimension)
+      ) : nil
+    rotates = configuration.rotates(layer: layer)
+    window = configuration.slidingWindow(layer: layer)
   }
 }

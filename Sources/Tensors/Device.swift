@@ -93,8 +93,14 @@ public protocol Device: AnyObject, Sendable {
   func rotate(
     _ x: Tensor, headDimension: Int, bias: Tensor?, positions: [Int32], cosines: Tensor, sines: Tensor, inverse: Bool)
     throws
-  /// Adds `bias` (fp32 `[1, columns]`) to each row of `x` (compute).
+  /// Adds `bias` (fp32 `[1, columns]`) to each row of `x` (compute or residual).
   func addBias(_ bias: Tensor, to x: Tensor) throws
+
+  /// y = x / rms(x) · γ, each head of each row by itself; y may be x. x, y: compute `[T, heads · d]`; γ: fp32 `[1, d]`;
+  /// rstd: fp32 `[T, heads]`, nil when no backward pass follows.
+  func headNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor?) throws
+  /// Turns `gradient`, that of y, into that of x in place. gradient, x: compute `[T, heads · d]`.
+  func headNormBackward(_ gradient: Tensor, _ x: Tensor, rstd: Tensor, _ gamma: Tensor) throws
 
   /// output = softmax(scale · q kᵀ) v within each span, causal. q: compute `[T, heads · d]`; k, v: compute
   /// `[·, keyValueHeads · d]`; logSumExp: fp32 `[heads, T]`, nil when no backward pass follows.

@@ -143,6 +143,12 @@ package final class TimedDevice: Device, @unchecked Sendable {
     }
   }
   package func addBias(_ bias: Tensor, to x: Tensor) throws { try time(.elementwise) { try base.addBias(bias, to: x) } }
+  package func headNorm(_ x: Tensor, _ gamma: Tensor, epsilon: Float, into y: Tensor, rstd: Tensor?) throws {
+    try time(.elementwise) { try base.headNorm(x, gamma, epsilon: epsilon, into: y, rstd: rstd) }
+  }
+  package func headNormBackward(_ gradient: Tensor, _ x: Tensor, rstd: Tensor, _ gamma: Tensor) throws {
+    try time(.elementwise) { try base.headNormBackward(gradient, x, rstd: rstd, gamma) }
+  }
   package func attention(
     _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
     logSumExp: Tensor?

@@ -62,6 +62,16 @@ import Testing
     expectError("tensor 'blk.8.attn_q.weight' has 6 rows, which 2 heads cannot share") { _ = try open(builder) }
   }
 
+  @Test func onlyTheRotatedPartOfAHeadComesOutOfPairs() throws {
+    var builder = GGUFBuilder.tinyLlama()
+    builder.add("llama.attention.key_length", UInt32(6))
+    builder.add("llama.rope.dimension_count", UInt32(4))
+    // Four of six rows rotate, stored as pairs of (first half, second half) of those four.
+    builder.addTensor("blk.9.attn_k.bias", shape: [6], [0, 2, 1, 3, 4, 5])
+    #expect(
+      try open(builder).tensor("model.layers.9.self_attn.k_proj.bias").decoded() == [0, 1, 2, 3, 4, 5])
+  }
+
   @Test func twoNamesForOneTensorAreRefused() throws {
     var builder = GGUFBuilder.tinyLlama()
     builder.addTensor("model.norm.weight", shape: [8], [Float](repeating: 0, count: 8))
@@ -93,8 +103,16 @@ import Testing
     expectError("has 3 factors, 2 are needed") {
       _ = try scaling { $0.addTensor("rope_freqs.weight", shape: [3], [1, 8, 8]) }
     }
-    expectError("the rotary scaling is of type 'yarn'; supported are none, linear and longrope") {
-      _ = try scaling { $0.add("llama.rope.scaling.type", "yarn") }
+    #expect(
+      try scaling {
+        $0.add("llama.rope.scaling.type", "yarn")
+        $0.add("llama.rope.scaling.factor", Float(1))
+        $0.add("llama.rope.scaling.original_context_length", UInt32(32))
+      }
+        == .yarn(
+          factor: 1, originalContextLength: 32, betaFast: 32, betaSlow: 1, truncates: true, attentionFactor: 1))
+    expectError("the rotary scaling is of type 'x'; supported are none, linear, yarn and longrope") {
+      _ = try scaling { $0.add("llama.rope.scaling.type", "x") }
     }
     expectError("the tensors rope_factors_short.weight and rope_factors_long.weight are missing") {
       _ = try scaling { $0.add("llama.rope.scaling.type", "longrope") }
@@ -125,7 +143,9 @@ import Testing
     var other = GGUFBuilder()
     expectError("the metadata key 'general.architecture' is missing") { _ = try open(other) }
     other.add("general.architecture", "gemma3")
-    expectError("the architecture 'gemma3' is not supported; supported are 'llama' and 'qwen2'") { _ = try open(other) }
+    expectError("the architecture 'gemma3' is not supported; supported are llama, phi3, qwen2, qwen3, smollm3") {
+      _ = try open(other)
+    }
     var short = GGUFBuilder()
     short.add("general.architecture", "llama")
     expectError("the metadata key 'llama.attention.head_count' is missing") { _ = try open(short) }

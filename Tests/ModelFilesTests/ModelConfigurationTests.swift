@@ -91,7 +91,18 @@ import Testing
       }
     }
     #expect(try read(["rope_parameters": ["rope_type": "default", "rope_theta": 5e5]]).ropeTheta == 5e5)
-    #expect(try read(["partial_rotary_factor": 0.5]).rotaryDimension == 32)
+    // transformers takes no notice of it in a Llama's plain rotation.
+    #expect(try read(["partial_rotary_factor": 0.5]).rotaryDimension == 64)
+    refuses(
+      "partial_rotary_factor is 0.5 beside a rotary scaling, which LlamaForCausalLM cannot compute",
+      ["partial_rotary_factor": 0.5, "rope_scaling": ["type": "linear", "factor": 2]])
+    // What a file of both spellings means, transformers 5 decides this way.
+    #expect(
+      try read(["rope_scaling": [:], "rope_parameters": ["rope_type": "linear", "factor": 3]]).ropeScaling
+        == .linear(factor: 3))
+    refuses(
+      "the rotary settings differ between layers ('full_attention')",
+      ["rope_parameters": ["full_attention": ["rope_type": "default"]]])
   }
 
   @Test func rotaryScalingIsChecked() {
@@ -100,7 +111,12 @@ import Testing
     }
     refuses("the key 'rope_scaling' is 1, an object was expected", scaling: 1)
     refuses(
-      "the key 'rope_type' is \"yarn\", default, linear, dynamic, llama3 or longrope was", scaling: ["type": "yarn"])
+      "the key 'rope_type' is \"proportional\", default, linear, dynamic, llama3, longrope or yarn was",
+      scaling: ["type": "proportional"])
+    refuses("the factor of the rotary scaling is 0.0", scaling: ["type": "yarn", "factor": 0])
+    refuses(
+      "beta_fast 32.0 and beta_slow -1.0, they must be positive",
+      scaling: ["type": "yarn", "factor": 2, "beta_slow": -1])
     refuses("the rotary scaling has no 'factor'", scaling: ["type": "linear"])
     refuses("the factor of the rotary scaling is 0.0, it must be positive", scaling: ["type": "linear", "factor": 0])
     refuses("the key 'factor' is \"2\", a number was expected", scaling: ["type": "linear", "factor": "2"])
@@ -132,19 +148,93 @@ import Testing
     }
     #expect(try window(0) == 4096)
     #expect(try window(30) == nil)
-    expectError("a sliding window in some of the layers is not supported") { _ = try window(10) }
+    let some = try read([
+      "architectures": ["Qwen3ForCausalLM"], "sliding_window": 4096, "use_sliding_window": true,
+      "max_window_layers": 10,
+    ])
+    #expect(some.slidingWindow(layer: 9) == nil && some.slidingWindow(layer: 10) == 4096)
+    #expect(some.normalizesHeads && some.headDimension == 128 && !some.attentionBias)
+    refuses(
+      "layer_types asks for attention that LlamaForCausalLM does not have",
+      ["layer_types": .array([JSONValue](repeating: "sliding_attention", count: 30))])
+    refuses("the key 'layer_types' is [\"full_attention\"], a list of", ["layer_types": ["full_attention"]])
+    // A key that is missing is not one that says null.
+    #expect(try read(["architectures": ["MistralForCausalLM"]]).slidingWindow == 4096)
     #expect(try read(["architectures": .null, "model_type": "qwen2"]).architecture == "Qwen2ForCausalLM")
   }
 
-  @Test func whatIsNotSupportedIsNamed() {
+  @Test func phi3IsAFamilyOfItsOwn() throws {
+    let phi: KeyValuePairs<String, JSONValue> = ["architectures": ["Phi3ForCausalLM"], "rms_norm_eps": .null]
+    let plain = try read(phi)
+    #expect(plain.architecture == "Phi3ForCausalLM" && plain.slidingWindow == nil && plain.rmsNormEpsilon == 1e-5)
+    func changed(_ changes: KeyValuePairs<String, JSONValue>) throws -> ModelConfiguration {
+      var object = Self.llama.object ?? JSONObject()
+      for (key, value) in changes { object[key] = value }
+      object["architectures"] = ["Phi3ForCausalLM"]
+      return try ModelConfiguration(json: .object(object), path: "config.json")
+    }
+    #expect(try changed(["sliding_window": 2047]).slidingWindow == 2047)
+    #expect(try changed(["partial_rotary_factor": 0.75]).rotaryDimension == 48)
+    let factors = JSONValue.array([JSONValue](repeating: 2, count: 24))
+    for type in ["longrope", "su", "yarn"] as [JSONValue] {
+      let scaled = try changed([
+        "partial_rotary_factor": 0.75,
+        "rope_scaling": ["type": type, "short_factor": factors, "long_factor": factors],
+      ])
+      // The class has an original length of its own, 4096.
+      guard case .longRoPE(_, _, 4096, _) = scaled.ropeScaling else {
+        Issue.record("no longrope: \(scaled.ropeScaling)")
+        return
+      }
+    }
+    expectError("the key 'rope_type' is \"linear\", default or longrope was expected") {
+      _ = try changed(["rope_scaling": ["type": "linear", "factor": 2]])
+    }
+    expectError("attention_bias is true, but Phi3ForCausalLM has no such biases") {
+      _ = try changed(["attention_bias": true])
+    }
+    expectError("resid_pdrop is 0.1: dropout in the model itself is not computed") {
+      _ = try changed(["resid_pdrop": 0.1])
+    }
+  }
+
+  @Test func smolLM3SkipsTheRotationOfSomeLayers() throws {
+    func smol(_ changes: KeyValuePairs<String, JSONValue>) throws -> ModelConfiguration {
+      var object = Self.llama.object ?? JSONObject()
+      for (key, value) in changes { object[key] = value }
+      object["architectures"] = ["SmolLM3ForCausalLM"]
+      return try ModelConfiguration(json: .object(object), path: "config.json")
+    }
+    #expect(try smol([:]).unrotatedLayers == [3, 7, 11, 15, 19, 23, 27])
+    #expect(try smol(["no_rope_layer_interval": 10]).unrotatedLayers == [9, 19, 29])
+    let marks = JSONValue.array((0..<30).map { $0 == 4 ? 0 : 1 })
+    #expect(try smol(["no_rope_layers": marks]).unrotatedLayers == [4])
+    let windowed = try smol(["no_rope_layers": marks, "use_sliding_window": true, "sliding_window": 9])
+    #expect(windowed.slidingWindow(layer: 4) == 9 && windowed.slidingWindow(layer: 5) == nil)
+    #expect(try smol(["sliding_window": 9]).slidingWindow == nil)
+    expectError("the key 'no_rope_layers' is [0, 1], a list of 0 and 1 for each of the 30 layers") {
+      _ = try smol(["no_rope_layers": [0, 1]])
+    }
+  }
+
+  @Test func whatIsNotSupportedIsNamed() throws {
     refuses(
-      "the architecture 'GPT2LMHeadModel' is not supported; supported are LlamaForCausalLM, MistralForCausalLM, Qwen2",
+      "the architecture 'GPT2LMHeadModel' is not supported; supported are LlamaForCausalLM, MistralForCausalLM, Phi3",
       ["architectures": ["GPT2LMHeadModel"]])
     refuses("the architecture 'gpt2' is not supported", ["architectures": [], "model_type": "gpt2"])
     refuses("the key 'architectures' is missing", ["architectures": .null, "model_type": .null])
     refuses("hidden_act is 'gelu', only 'silu' is supported", ["hidden_act": "gelu"])
-    refuses("mlp_bias is true", ["mlp_bias": true])
-    refuses("attention_bias is true", ["attention_bias": true])
+    let biased = try read(["mlp_bias": true, "attention_bias": true])
+    #expect(TargetModule.allCases.allSatisfy(biased.hasBias))
+    refuses(
+      "mlp_bias is true, but Qwen3ForCausalLM has no such biases",
+      ["architectures": ["Qwen3ForCausalLM"], "mlp_bias": true])
+    refuses(
+      "attention_bias is true, but MistralForCausalLM has no such biases",
+      ["architectures": ["MistralForCausalLM"], "attention_bias": true])
+    refuses("attention_dropout is 0.1: dropout in the model itself is not computed", ["attention_dropout": 0.1])
+    refuses("qk_layernorm is true, which LlamaForCausalLM does not have", ["qk_layernorm": true])
+    refuses("num_local_experts is 8: mixtures of experts are not supported", ["num_local_experts": 8])
     refuses(
       "these weights are already quantized ('bitsandbytes')",
       [
@@ -162,7 +252,9 @@ import Testing
     refuses("the epsilon of RMSNorm is -1.0", ["rms_norm_eps": -1])
     refuses("the rotary base is 0.0, it must be positive", ["rope_theta": 0])
     refuses("a special token has the id 49152, but the vocabulary has only 49152 tokens", ["eos_token_id": 49152])
-    refuses("the rotated part of a head is 0.01 of 64", ["partial_rotary_factor": 0.01])
+    refuses(
+      "the rotated part of a head is 0.01 of 64",
+      ["architectures": ["Phi3ForCausalLM"], "partial_rotary_factor": 0.01])
     expectError("this is an array, an object was expected") {
       _ = try ModelConfiguration(json: [], path: "config.json")
     }

@@ -7,7 +7,8 @@ import TestSupport
 
 /// The forward pass of a Llama in float64, written as the papers have it: what the fused operations must agree with.
 ///
-/// Activations are rows of features. Positions are turned by the plain frequencies only.
+/// Activations are rows of features. Positions are turned by the plain frequencies only. A fused tensor counts as the
+/// several that it holds.
 struct ReferenceModel {
   let tiny: TinyModel
   let weights: [String: [Double]]
@@ -19,8 +20,23 @@ struct ReferenceModel {
 
   init(_ tiny: TinyModel) {
     self.tiny = tiny
-    weights = Dictionary(
-      uniqueKeysWithValues: tiny.tensors.map { ($0.name, tiny.values($0.name, $0.shape).map { Double($0) }) })
+    var weights: [String: [Double]] = [:]
+    let (hidden, inner) = (tiny.size("hidden_size"), tiny.size("intermediate_size"))
+    let queries = tiny.size("num_attention_heads") * tiny.headDimension * hidden
+    let keys = tiny.size("num_key_value_heads") * tiny.headDimension * hidden
+    for (name, shape) in tiny.tensors {
+      let values = tiny.values(name, shape).map { Double($0) }
+      weights[name] = values
+      if name.contains("qkv_proj") {
+        weights[name.replacing("qkv", with: "q")] = Array(values[..<queries])
+        weights[name.replacing("qkv", with: "k")] = Array(values[queries..<queries + keys])
+        weights[name.replacing("qkv", with: "v")] = Array(values[(queries + keys)...])
+      } else if name.contains("gate_up_proj") {
+        weights[name.replacing("gate_up", with: "gate")] = Array(values[..<(inner * hidden)])
+        weights[name.replacing("gate_up", with: "up")] = Array(values[(inner * hidden)...])
+      }
+    }
+    self.weights = weights
   }
 
   /// Takes over the elements of an adapter.
@@ -62,8 +78,13 @@ struct ReferenceModel {
     for layer in 0..<tiny.size("num_hidden_layers") {
       let path = "model.layers.\(layer)"
       let normed = norm(x, "\(path).input_layernorm.weight")
-      let q = rotated(linear(normed, "\(path).self_attn.q_proj"), batch.positions)
-      let k = rotated(linear(normed, "\(path).self_attn.k_proj"), batch.positions)
+      let rotates = tiny.config["no_rope_layers"]?[layer]?.integer != 0
+      func heads(_ letter: String) -> [[Double]] {
+        let attention = "\(path).self_attn.\(letter)"
+        let heads = headNorm(linear(normed, "\(attention)_proj"), "\(attention)_norm.weight")
+        return rotates ? rotated(heads, batch.positions) : heads
+      }
+      let (q, k) = (heads("q"), heads("k"))
       let v = linear(normed, "\(path).self_attn.v_proj")
       x = sum(x, linear(attention(q, k, v, batch.documents), "\(path).self_attn.o_proj"))
       let middle = norm(x, "\(path).post_attention_layernorm.weight")
@@ -107,6 +128,15 @@ struct ReferenceModel {
     }
   }
 
+  /// The norm of each head by itself, where the model has one.
+  private func headNorm(_ x: [[Double]], _ name: String) -> [[Double]] {
+    guard weights[name] != nil else { return x }
+    let width = tiny.headDimension
+    return x.map { x in
+      norm(stride(from: 0, to: x.count, by: width).map { Array(x[$0..<$0 + width]) }, name).flatMap(\.self)
+    }
+  }
+
   private func norm(_ x: [[Double]], _ name: String) -> [[Double]] {
     let gamma = weights[name] ?? []
     let epsilon = tiny.config["rms_norm_eps"]?.double ?? 0
@@ -119,12 +149,13 @@ struct ReferenceModel {
   private func rotated(_ x: [[Double]], _ positions: [Int32]) -> [[Double]] {
     let width = tiny.headDimension
     let theta = tiny.config["rope_theta"]?.double ?? 0
+    let turning = Int(Double(width) * (tiny.config["partial_rotary_factor"]?.double ?? 1))
     return zip(x, positions).map { x, position in
       var y = x
       for head in 0..<x.count / width {
-        for pair in 0..<width / 2 {
-          let angle = Double(position) * pow(theta, -2 * Double(pair) / Double(width))
-          let (first, second) = (head * width + pair, head * width + pair + width / 2)
+        for pair in 0..<turning / 2 {
+          let angle = Double(position) * pow(theta, -2 * Double(pair) / Double(turning))
+          let (first, second) = (head * width + pair, head * width + pair + turning / 2)
           y[first] = x[first] * cos(angle) - x[second] * sin(angle)
           y[second] = x[second] * cos(angle) + x[first] * sin(angle)
         }

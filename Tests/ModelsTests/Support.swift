@@ -34,6 +34,39 @@ struct ModelCase: Sendable, CustomStringConvertible {
     ModelCase(
       description: "adapters on k, o, gate and up only", tiny: TinyModel(seed: 5),
       lora: LoRAConfiguration(rank: 2, alpha: 1, targetModules: [.key, .output, .gate, .up])),
+    ModelCase(
+      description: "biases on every projection",
+      tiny: TinyModel(changing: ["attention_bias": true, "mlp_bias": true], seed: 6),
+      lora: LoRAConfiguration(rank: 2, alpha: 4)),
+    ModelCase(
+      description: "norms of heads, biases on attention",
+      tiny: TinyModel(
+        changing: [
+          "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 6, "attention_bias": true,
+        ], seed: 7),
+      lora: LoRAConfiguration(rank: 3, alpha: 3)),
+    ModelCase(
+      description: "norms of heads wider than a vector, adapters on q and v",
+      tiny: TinyModel(
+        changing: [
+          "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 22, "num_attention_heads": 2,
+          "num_key_value_heads": 1, "num_hidden_layers": 2,
+        ], seed: 8), lora: LoRAConfiguration(rank: 2, alpha: 3, targetModules: [.query, .value])),
+    ModelCase(
+      description: "a layer without rotation",
+      tiny: TinyModel(
+        changing: [
+          "architectures": ["SmolLM3ForCausalLM"], "model_type": "smollm3", "no_rope_layers": [1, 0, 1],
+          "attention_bias": true,
+        ], seed: 9),
+      lora: LoRAConfiguration(rank: 2, alpha: 3)),
+    ModelCase(
+      description: "fused tensors, part of each head rotated",
+      tiny: TinyModel(
+        changing: [
+          "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_size": 32, "num_attention_heads": 4,
+          "num_key_value_heads": 1, "partial_rotary_factor": 0.75, "tie_word_embeddings": false,
+        ], seed: 10), lora: LoRAConfiguration(rank: 2, alpha: 2)),
   ]
 
   /// The model on a device, with a random adapter attached.

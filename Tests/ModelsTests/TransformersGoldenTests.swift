@@ -33,7 +33,7 @@ import Testing
 
   @Test func logitsAreThoseOfTransformers() throws {
     let cases = try Self.load()
-    #expect(cases.count == 15)
+    #expect(cases.count == 33)
     for golden in cases {
       let folder = try TemporaryFolder()
       try golden.tiny.write(to: folder)

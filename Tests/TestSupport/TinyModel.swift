@@ -49,19 +49,44 @@ public struct TinyModel: Sendable {
     let queries = size("num_attention_heads") * headDimension
     let keys = size("num_key_value_heads") * headDimension
     var tensors: [(name: String, shape: [Int])] = [("model.embed_tokens.weight", [vocabulary, hidden])]
+    let type = config["model_type"]?.string
+    let outputBias = config["attention_bias"]?.bool == true
+    let attentionBias = outputBias || type == "qwen2"
+    let mlpBias = config["mlp_bias"]?.bool == true
     for layer in 0..<size("num_hidden_layers") {
-      let path = "model.layers.\(layer)"
+      let (attention, mlp) = ("model.layers.\(layer).self_attn", "model.layers.\(layer).mlp")
       tensors += [
-        ("\(path).input_layernorm.weight", [hidden]), ("\(path).post_attention_layernorm.weight", [hidden]),
-        ("\(path).self_attn.q_proj.weight", [queries, hidden]), ("\(path).self_attn.k_proj.weight", [keys, hidden]),
-        ("\(path).self_attn.v_proj.weight", [keys, hidden]), ("\(path).self_attn.o_proj.weight", [hidden, queries]),
-        ("\(path).mlp.gate_proj.weight", [inner, hidden]), ("\(path).mlp.up_proj.weight", [inner, hidden]),
-        ("\(path).mlp.down_proj.weight", [hidden, inner]),
+        ("model.layers.\(layer).input_layernorm.weight", [hidden]),
+        ("model.layers.\(layer).post_attention_layernorm.weight", [hidden]),
+        ("\(attention).o_proj.weight", [hidden, queries]), ("\(mlp).down_proj.weight", [hidden, inner]),
       ]
-      if config["model_type"]?.string == "qwen2" {
+      if type == "phi3" {
         tensors += [
-          ("\(path).self_attn.q_proj.bias", [queries]), ("\(path).self_attn.k_proj.bias", [keys]),
-          ("\(path).self_attn.v_proj.bias", [keys]),
+          ("\(attention).qkv_proj.weight", [queries + 2 * keys, hidden]),
+          ("\(mlp).gate_up_proj.weight", [2 * inner, hidden]),
+        ]
+      } else {
+        tensors += [
+          ("\(attention).q_proj.weight", [queries, hidden]), ("\(attention).k_proj.weight", [keys, hidden]),
+          ("\(attention).v_proj.weight", [keys, hidden]), ("\(mlp).gate_proj.weight", [inner, hidden]),
+          ("\(mlp).up_proj.weight", [inner, hidden]),
+        ]
+      }
+      if attentionBias {
+        tensors += [
+          ("\(attention).q_proj.bias", [queries]), ("\(attention).k_proj.bias", [keys]),
+          ("\(attention).v_proj.bias", [keys]),
+        ]
+      }
+      if outputBias { tensors.append(("\(attention).o_proj.bias", [hidden])) }
+      if mlpBias {
+        tensors += [
+          ("\(mlp).gate_proj.bias", [inner]), ("\(mlp).up_proj.bias", [inner]), ("\(mlp).down_proj.bias", [hidden]),
+        ]
+      }
+      if type == "qwen3" {
+        tensors += [
+          ("\(attention).q_norm.weight", [headDimension]), ("\(attention).k_norm.weight", [headDimension]),
         ]
       }
     }

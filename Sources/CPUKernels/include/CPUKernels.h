@@ -4,6 +4,7 @@
 #include "attention.h"
 #include "crossentropy.h"
 #include "elementwise.h"
+#include "headnorm.h"
 #include "matmul.h"
 #include "rmsnorm.h"
 #include "rope.h"

@@ -6,9 +6,9 @@ extension ModelConfiguration {
     guard let name = try metadata.string("general.architecture") else {
       throw ModelFileError(path, "the metadata key 'general.architecture' is missing")
     }
-    // llama.cpp calls Mistral's models "llama" too.
-    guard let architecture = ["llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"][name] else {
-      throw ModelFileError(path, "the architecture \(quoted(name)) is not supported; supported are 'llama' and 'qwen2'")
+    guard let family = ModelFamily.all.first(where: { $0.ggufName == name }) else {
+      let names = ModelFamily.all.compactMap(\.ggufName).joined(separator: ", ")
+      throw ModelFileError(path, "the architecture \(quoted(name)) is not supported; supported are \(names)")
     }
     let fields = GGUFFields(metadata: metadata, architecture: name)
     if let parts = try metadata.integer("split.count"), parts > 1 {
@@ -21,7 +21,7 @@ extension ModelConfiguration {
     let heads = try fields.size("attention.head_count")
     let hidden = try fields.size("embedding_length")
     self.init(
-      architecture: architecture,
+      architecture: family.architecture,
       vocabularySize: try Self.vocabularySize(fields, gguf),
       hiddenSize: hidden,
       intermediateSize: try fields.size("feed_forward_length"),
@@ -35,7 +35,12 @@ extension ModelConfiguration {
     let rotated = try fields.size("rope.dimension_count", default: headDimension)
     partialRotaryFactor = Double(rotated) / Double(headDimension)
     tiesEmbeddings = gguf.tensor("output.weight") == nil
-    attentionBias = gguf.tensor("blk.0.attn_q.bias") != nil
+    attentionBias = gguf.tensor("blk.0.attn_q.bias") != nil || gguf.tensor("blk.0.attn_qkv.bias") != nil
+    outputBias = gguf.tensor("blk.0.attn_output.bias") != nil
+    mlpBias = gguf.tensor("blk.0.ffn_down.bias") != nil
+    normalizesHeads = family.normalizesHeads
+    // llama.cpp has no key for them: every fourth layer of a SmolLM3.
+    if family.skipsRotation { unrotatedLayers = Set((0..<layerCount).filter { ($0 + 1) % 4 == 0 }) }
     if let window = try fields.integer("attention.sliding_window"), window > 0 { slidingWindow = window }
     ropeScaling = try Self.scaling(fields, gguf, contextLength: contextLength)
     bosTokenID = try fields.tokenID("bos_token_id")
@@ -86,13 +91,26 @@ extension ModelConfiguration {
       }
       return .factors(try factors.decoded())
     }
+    // The files of Phi-3 have the factors and no type.
+    let hasFactors = gguf.tensor("rope_factors_long.weight") != nil
     switch type {
-    case "none":
+    case "none" where !hasFactors:
       if let oldFactor, oldFactor != 1 { return .linear(factor: oldFactor) }
       return .none
     case "linear":
       return .linear(factor: try fields.number("rope.scaling.factor") ?? oldFactor ?? 1)
-    case "longrope":
+    case "yarn":
+      let factor = try fields.number("rope.scaling.factor") ?? oldFactor ?? 1
+      let (newer, older) = (
+        try fields.number("rope.scaling.yarn_attn_factor"), try fields.number("rope.scaling.attn_factor")
+      )
+      return .yarn(
+        factor: factor,
+        originalContextLength: try fields.size("rope.scaling.original_context_length", default: contextLength),
+        betaFast: try fields.number("rope.scaling.yarn_beta_fast") ?? 32,
+        betaSlow: try fields.number("rope.scaling.yarn_beta_slow") ?? 1, truncates: true,
+        attentionFactor: (newer ?? older ?? 1) * yarnAttentionFactor(factor: factor))
+    case "longrope", "none":
       let original = try fields.size("rope.scaling.original_context_length", default: contextLength)
       guard let short = gguf.tensor("rope_factors_short.weight"), let long = gguf.tensor("rope_factors_long.weight")
       else {
@@ -108,7 +126,7 @@ extension ModelConfiguration {
             factor: Double(contextLength) / Double(original), originalContextLength: original))
     default:
       throw ModelFileError(
-        gguf.path, "the rotary scaling is of type \(quoted(type)); supported are none, linear and longrope")
+        gguf.path, "the rotary scaling is of type \(quoted(type)); supported are none, linear, yarn and longrope")
     }
   }
 }

@@ -7,35 +7,31 @@ extension ModelConfiguration {
   ) throws(ModelFileError) {
     guard case .object = json else { throw ModelFileError(path, "this is \(json.kind), an object was expected") }
     let fields = ConfigurationFields(json: json, path: path)
-    let architecture = try Self.architecture(of: json, path: path)
-    try Self.refuseWhatIsNotRead(fields)
+    let family = try ModelFamily.of(json, path: path)
+    try Self.refuseWhatIsNotComputed(fields, family)
 
-    let rope = try RoPEFields(fields)
+    let rope = try RoPEFields(fields, family)
     self.init(
-      architecture: architecture,
+      architecture: family.architecture,
       vocabularySize: try fields.size("vocab_size"),
       hiddenSize: try fields.size("hidden_size"),
       intermediateSize: try fields.size("intermediate_size"),
       layerCount: try fields.size("num_hidden_layers"),
       headCount: try fields.size("num_attention_heads"),
       keyValueHeadCount: 1)
-    keyValueHeadCount = try fields.size("num_key_value_heads", default: headCount)
-    if try fields.has("head_dim") {
-      headDimension = try fields.size("head_dim")
-    } else {
-      if hiddenSize % headCount != 0 {
-        throw ModelFileError(
-          path,
-          "hidden_size \(hiddenSize) is not divisible by num_attention_heads \(headCount), and there is no head_dim")
-      }
-      headDimension = hiddenSize / headCount
-    }
-    rmsNormEpsilon = try fields.number("rms_norm_eps") ?? 1e-6
-    contextLength = try fields.size(
-      "max_position_embeddings", default: architecture == "LlamaForCausalLM" ? 2048 : 32768)
-    tiesEmbeddings = try fields.flag("tie_word_embeddings") ?? false
-    attentionBias = architecture == "Qwen2ForCausalLM"
-    slidingWindow = try Self.slidingWindow(fields, architecture: architecture, layerCount: layerCount)
+    // A key that says null is not one that is missing: transformers then takes as many as heads.
+    let sharedByDefault = json["num_key_value_heads"] == nil ? family.keyValueHeadCount : nil
+    keyValueHeadCount = try fields.size("num_key_value_heads", default: sharedByDefault ?? headCount)
+    headDimension = try Self.headDimension(fields, family, hidden: hiddenSize, heads: headCount)
+    rmsNormEpsilon = try fields.number("rms_norm_eps") ?? family.rmsNormEpsilon
+    contextLength = try fields.size("max_position_embeddings", default: family.contextLength)
+    tiesEmbeddings = try fields.flag("tie_word_embeddings") ?? family.tiesEmbeddings
+    let biases = try Self.biases(fields, family)
+    (attentionBias, outputBias, mlpBias) = (biases.attention, biases.output, biases.mlp)
+    normalizesHeads = family.normalizesHeads
+    unrotatedLayers = try Self.unrotatedLayers(fields, family, layerCount: layerCount)
+    (slidingWindow, fullAttentionLayers) = try Self.slidingWindow(
+      fields, family, layerCount: layerCount, unrotated: unrotatedLayers)
     ropeTheta = rope.theta
     partialRotaryFactor = rope.partialRotaryFactor
     ropeScaling = try rope.scaling(contextLength: contextLength)
@@ -51,35 +47,29 @@ extension ModelConfiguration {
     self = try validated(from: path)
   }
 
-  private static func architecture(of json: JSONValue, path: String) throws(ModelFileError) -> String {
-    let names = json["architectures"]?.array?.compactMap(\.string) ?? []
-    if let known = names.first(where: supported.contains) { return known }
-    if names.isEmpty, let type = json["model_type"]?.string {
-      let byType = ["llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM", "qwen2": "Qwen2ForCausalLM"]
-      if let known = byType[type] { return known }
-      throw unsupported(type, path)
-    }
-    guard let name = names.first else {
-      throw ModelFileError(path, "the key 'architectures' is missing; is this the config.json of a language model?")
-    }
-    throw unsupported(name, path)
-  }
-
-  static func unsupported(_ architecture: String, _ path: String) -> ModelFileError {
-    ModelFileError(
-      path,
-      "the architecture \(quoted(architecture)) is not supported; supported are \(supported.joined(separator: ", "))")
-  }
-
   /// What would change the model's mathematics, but is not part of it here, is refused and never ignored.
-  private static func refuseWhatIsNotRead(_ fields: ConfigurationFields) throws(ModelFileError) {
+  private static func refuseWhatIsNotComputed(
+    _ fields: ConfigurationFields, _ family: ModelFamily
+  ) throws(ModelFileError) {
     let activation = fields["hidden_act"]?.string ?? "silu"
     if activation != "silu" && activation != "swish" {
       throw ModelFileError(fields.path, "hidden_act is \(quoted(activation)), only 'silu' is supported")
     }
-    for key in ["attention_bias", "mlp_bias"] where try fields.flag(key) == true {
-      throw ModelFileError(
-        fields.path, "\(key) is true: a bias on the output or feed-forward projections is not supported")
+    for key in ["attention_dropout", "resid_pdrop", "embd_pdrop"] {
+      if let rate = try fields.number(key), rate != 0 {
+        throw ModelFileError(
+          fields.path,
+          "\(key) is \(rate): dropout in the model itself is not computed; set it to 0 (--lora-dropout drops in the adapter)"
+        )
+      }
+    }
+    for key in ["qk_layernorm", "use_qk_norm", "qk_norm"] where fields[key]?.bool == true && !family.normalizesHeads {
+      throw ModelFileError(fields.path, "\(key) is true, which \(family.architecture) does not have")
+    }
+    for key in ["num_local_experts", "num_experts", "n_routed_experts"] {
+      if let count = try fields.integer(key), count > 0 {
+        throw ModelFileError(fields.path, "\(key) is \(count): mixtures of experts are not supported")
+      }
     }
     if let quantization = fields["quantization_config"], !quantization.isNull {
       let method = quantization["quant_method"]?.string.map { " (\(quoted($0)))" } ?? ""
@@ -88,156 +78,124 @@ extension ModelConfiguration {
     }
   }
 
+  private static func headDimension(
+    _ fields: ConfigurationFields, _ family: ModelFamily, hidden: Int, heads: Int
+  ) throws(ModelFileError) -> Int {
+    if try fields.has("head_dim") { return try fields.size("head_dim") }
+    if let dimension = family.headDimension { return dimension }
+    if hidden % heads != 0 {
+      throw ModelFileError(
+        fields.path,
+        "hidden_size \(hidden) is not divisible by num_attention_heads \(heads), and there is no head_dim")
+    }
+    return hidden / heads
+  }
+
+  private static func biases(
+    _ fields: ConfigurationFields, _ family: ModelFamily
+  ) throws(ModelFileError) -> (attention: Bool, output: Bool, mlp: Bool) {
+    let (attention, mlp) = (try fields.flag("attention_bias") ?? false, try fields.flag("mlp_bias") ?? false)
+    func refuse(_ key: String) -> ModelFileError {
+      ModelFileError(fields.path, "\(key) is true, but \(family.architecture) has no such biases")
+    }
+    if mlp && family.bias != .attentionAndMLP { throw refuse("mlp_bias") }
+    switch family.bias {
+    case .none:
+      if attention { throw refuse("attention_bias") }
+      return (false, false, false)
+    case .queryKeyValue:
+      if attention { throw refuse("attention_bias") }
+      return (true, false, false)
+    case .attention, .attentionAndMLP:
+      return (attention, attention, mlp)
+    }
+  }
+
+  /// The layers whose entry of `no_rope_layers` is 0, or every `no_rope_layer_interval`th.
+  private static func unrotatedLayers(
+    _ fields: ConfigurationFields, _ family: ModelFamily, layerCount: Int
+  ) throws(ModelFileError) -> Set<Int> {
+    guard family.skipsRotation else { return [] }
+    let key = "no_rope_layers"
+    guard let value = fields[key] else {
+      let interval = try fields.size("no_rope_layer_interval", default: 4)
+      return Set((0..<layerCount).filter { ($0 + 1) % interval == 0 })
+    }
+    let marks = (value.array ?? []).compactMap { $0.integer ?? $0.bool.map { $0 ? 1 : 0 } }
+    guard marks.count == value.array?.count, marks.count >= layerCount else {
+      throw fields.wrong(key, value, "a list of 0 and 1 for each of the \(layerCount) layers")
+    }
+    return Set((0..<layerCount).filter { marks[$0] == 0 })
+  }
+
+  /// The window, and the layers that it does not hold for.
   private static func slidingWindow(
-    _ fields: ConfigurationFields, architecture: String, layerCount: Int
-  ) throws(ModelFileError) -> Int? {
-    if architecture == "LlamaForCausalLM" { return nil }
-    guard try fields.has("sliding_window") else { return nil }
-    if architecture == "Qwen2ForCausalLM" {
-      // The window of Qwen2 holds from a layer on, and only when it is switched on.
-      guard try fields.flag("use_sliding_window") == true else { return nil }
-      let first = try fields.integer("max_window_layers") ?? 28
-      if first >= layerCount { return nil }
-      if first > 0 {
-        throw ModelFileError(
-          fields.path, "max_window_layers is \(first): a sliding window in some of the layers is not supported")
+    _ fields: ConfigurationFields, _ family: ModelFamily, layerCount: Int, unrotated: Set<Int>
+  ) throws(ModelFileError) -> (window: Int?, fullLayers: Set<Int>) {
+    let listed = try layerTypes(fields, layerCount)
+    func checked(_ window: Int?, _ full: Set<Int>) throws(ModelFileError) -> (Int?, Set<Int>) {
+      if let listed, family.window == .none || family.isWindowedEverywhere {
+        if listed != (window == nil ? Set(0..<layerCount) : full) {
+          throw ModelFileError(
+            fields.path, "layer_types asks for attention that \(family.architecture) does not have")
+        }
       }
+      let full = listed ?? full
+      return window == nil || full.count == layerCount ? (nil, []) : (window, full)
     }
-    return try fields.size("sliding_window")
+    switch family.window {
+    case .none:
+      return try checked(nil, [])
+    case .everywhere(let fallback):
+      let isMissing = fields.json["sliding_window"] == nil
+      return try checked(
+        try fields.has("sliding_window") ? fields.size("sliding_window") : isMissing ? fallback : nil, [])
+    case .fromLayer, .unrotated:
+      guard try fields.flag("use_sliding_window") == true else { return (nil, []) }
+      let isMissing = fields.json["sliding_window"] == nil
+      guard try fields.has("sliding_window") || (isMissing && family.window == .fromLayer) else { return (nil, []) }
+      let window = try fields.size("sliding_window", default: 4096)
+      if family.window == .unrotated { return try checked(window, Set(0..<layerCount).subtracting(unrotated)) }
+      let first = try fields.integer("max_window_layers") ?? 28
+      return try checked(window, Set(0..<min(max(first, 0), layerCount)))
+    }
+  }
+
+  /// The layers that `layer_types` calls "full_attention"; `nil` where there is no such list.
+  private static func layerTypes(
+    _ fields: ConfigurationFields, _ layerCount: Int
+  ) throws(ModelFileError) -> Set<Int>? {
+    guard let value = fields["layer_types"] else { return nil }
+    let names = (value.array ?? []).compactMap(\.string)
+    let known = ["full_attention", "sliding_attention"]
+    guard names.count == layerCount, names.count == value.array?.count, names.allSatisfy(known.contains) else {
+      throw fields.wrong(
+        "layer_types", value, "a list of 'full_attention' or 'sliding_attention' for each of the \(layerCount) layers")
+    }
+    return Set(names.indices.filter { names[$0] == "full_attention" })
   }
 }
 
-/// The keys of a `config.json`, read with a clear line for each that is wrong.
-struct ConfigurationFields {
-  let json: JSONValue
-  let path: String
-
-  /// Sizes beyond 31 bits are nonsense, and below them no product of two overflows.
-  static let largestSize = Int(Int32.max)
-
-  /// The value of a key; `null` counts as missing.
-  subscript(key: String) -> JSONValue? { json[key].flatMap { $0.isNull ? nil : $0 } }
-
-  func has(_ key: String) throws(ModelFileError) -> Bool { self[key] != nil }
-
-  func size(_ key: String, default fallback: Int? = nil) throws(ModelFileError) -> Int {
-    guard let value = self[key] else {
-      if let fallback { return fallback }
-      throw ModelFileError(path, "the key '\(key)' is missing")
+extension ModelFamily {
+  /// The family that a `config.json` names.
+  fileprivate static func of(_ json: JSONValue, path: String) throws(ModelFileError) -> ModelFamily {
+    let names = json["architectures"]?.array?.compactMap(\.string) ?? []
+    for name in names { if let known = named(name) { return known } }
+    if names.isEmpty, let type = json["model_type"]?.string {
+      if let known = all.first(where: { $0.modelType == type }) { return known }
+      throw unsupported(type, path)
     }
-    guard let size = value.integer, size > 0, size <= Self.largestSize else {
-      throw wrong(key, value, "a positive integer")
+    guard let name = names.first else {
+      throw ModelFileError(path, "the key 'architectures' is missing; is this the config.json of a language model?")
     }
-    return size
+    throw unsupported(name, path)
   }
 
-  func integer(_ key: String) throws(ModelFileError) -> Int? {
-    guard let value = self[key] else { return nil }
-    guard let integer = value.integer else { throw wrong(key, value, "an integer") }
-    return integer
-  }
-
-  func number(_ key: String) throws(ModelFileError) -> Double? {
-    guard let value = self[key] else { return nil }
-    guard let number = value.double else { throw wrong(key, value, "a number") }
-    return number
-  }
-
-  func numbers(_ key: String) throws(ModelFileError) -> [Double]? {
-    guard let value = self[key] else { return nil }
-    guard let array = value.array else { throw wrong(key, value, "a list of numbers") }
-    let numbers = array.compactMap(\.double)
-    if numbers.count != array.count { throw wrong(key, value, "a list of numbers") }
-    return numbers
-  }
-
-  func flag(_ key: String) throws(ModelFileError) -> Bool? {
-    guard let value = self[key] else { return nil }
-    guard let flag = value.bool else { throw wrong(key, value, "true or false") }
-    return flag
-  }
-
-  /// A token id or a list of them; negative ones mean "none".
-  func tokenIDs(_ key: String) throws(ModelFileError) -> [Int] {
-    guard let value = self[key] else { return [] }
-    let ids = (value.array ?? [value]).map(\.integer)
-    var found: [Int] = []
-    for id in ids {
-      guard let id, id <= Self.largestSize else { throw wrong(key, value, "a token id or a list of them") }
-      if id >= 0, !found.contains(id) { found.append(id) }
-    }
-    return found
-  }
-
-  func wrong(_ key: String, _ value: JSONValue, _ expected: String) -> ModelFileError {
-    let text = value.serialized()
+  private static func unsupported(_ architecture: String, _ path: String) -> ModelFileError {
+    let names = all.map(\.architecture).joined(separator: ", ")
     return ModelFileError(
-      path, "the key '\(key)' is \(text.utf8.count > 60 ? value.kind : text), \(expected) was expected")
-  }
-}
-
-/// The rotary settings, which are spread over the configuration or gathered under `rope_parameters` (transformers 5).
-private struct RoPEFields {
-  let outer: ConfigurationFields
-  let inner: ConfigurationFields?
-  let theta: Double
-  let partialRotaryFactor: Double
-
-  init(_ fields: ConfigurationFields) throws(ModelFileError) {
-    outer = fields
-    var found: ConfigurationFields?
-    for key in ["rope_parameters", "rope_scaling"] {
-      guard let value = fields[key] else { continue }
-      guard case .object = value else { throw fields.wrong(key, value, "an object") }
-      found = ConfigurationFields(json: value, path: fields.path)
-      break
-    }
-    inner = found
-    let (outerTheta, outerPart) = (try fields.number("rope_theta"), try fields.number("partial_rotary_factor"))
-    theta = try inner?.number("rope_theta") ?? outerTheta ?? 10000
-    partialRotaryFactor = try inner?.number("partial_rotary_factor") ?? outerPart ?? 1
+      path, "the architecture \(quoted(architecture)) is not supported; supported are \(names)")
   }
 
-  func scaling(contextLength: Int) throws(ModelFileError) -> RoPEScaling {
-    guard let inner else { return .none }
-    let type = inner["rope_type"] ?? inner["type"] ?? "default"
-    switch type.string {
-    case "default": return .none
-    case "linear": return .linear(factor: try factor("factor"))
-    case "dynamic": return .dynamic(factor: try factor("factor"))
-    case "llama3":
-      return .llama3(
-        factor: try factor("factor"), lowFrequencyFactor: try factor("low_freq_factor"),
-        highFrequencyFactor: try factor("high_freq_factor"),
-        originalContextLength: try inner.size("original_max_position_embeddings"))
-    case "longrope", "su":
-      let original =
-        try outer.has("original_max_position_embeddings")
-        ? outer.size("original_max_position_embeddings")
-        : inner.size("original_max_position_embeddings", default: contextLength)
-      let named = try inner.number("attention_factor")
-      let factor = try inner.number("factor") ?? Double(contextLength) / Double(original)
-      return .longRoPE(
-        shortFactors: try factors("short_factor"), longFactors: try factors("long_factor"),
-        originalContextLength: original,
-        attentionFactor: named
-          ?? ModelConfiguration.longRoPEAttentionFactor(factor: factor, originalContextLength: original))
-    default:
-      throw inner.wrong("rope_type", type, "default, linear, dynamic, llama3 or longrope")
-    }
-  }
-
-  private func factor(_ key: String) throws(ModelFileError) -> Double {
-    guard let value = try inner?.number(key) else {
-      throw ModelFileError(outer.path, "the rotary scaling has no '\(key)'")
-    }
-    return value
-  }
-
-  private func factors(_ key: String) throws(ModelFileError) -> [Double] {
-    guard let values = try inner?.numbers(key) else {
-      throw ModelFileError(outer.path, "the rotary scaling has no '\(key)'")
-    }
-    return values
-  }
+  fileprivate var isWindowedEverywhere: Bool { if case .everywhere = window { true } else { false } }
 }

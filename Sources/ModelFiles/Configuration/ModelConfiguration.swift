@@ -34,8 +34,18 @@ public struct ModelConfiguration: Sendable, Equatable {
   public var tiesEmbeddings: Bool
   /// Whether the projections to queries, keys and values add a bias.
   public var attentionBias: Bool
+  /// Whether the projection of attention's output adds a bias.
+  public var outputBias = false
+  /// Whether the projections of the feed-forward block add a bias.
+  public var mlpBias = false
+  /// Whether each query and key head goes through an RMSNorm of its own before it is rotated.
+  public var normalizesHeads = false
   /// How many tokens back attention reaches, itself included; `nil` is all the way.
   public var slidingWindow: Int?
+  /// The layers whose attention reaches all the way although there is a sliding window.
+  public var fullAttentionLayers: Set<Int> = []
+  /// The layers without rotary positions.
+  public var unrotatedLayers: Set<Int> = []
   /// The token that starts a text.
   public var bosTokenID: Int?
   /// The tokens that end a text.
@@ -76,8 +86,11 @@ public struct ModelConfiguration: Sendable, Equatable {
   /// The width of the part of each head that is rotated.
   public var rotaryDimension: Int { Int(Double(headDimension) * partialRotaryFactor) }
 
-  /// Architectures that can be loaded.
-  static let supported = ["LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"]
+  /// How many tokens back a layer's attention reaches, itself included; `nil` is all the way.
+  public func slidingWindow(layer: Int) -> Int? { fullAttentionLayers.contains(layer) ? nil : slidingWindow }
+
+  /// Whether a layer's queries and keys turn with their position.
+  public func rotates(layer: Int) -> Bool { !unrotatedLayers.contains(layer) }
 
   /// Throws when the numbers contradict each other; `path` is the file they come from.
   func validated(from path: String) throws(ModelFileError) -> ModelConfiguration {
@@ -130,6 +143,13 @@ public struct ModelConfiguration: Sendable, Equatable {
       }
       try require(original > 1, "original_max_position_embeddings is \(original), it must be more than 1")
       try require(isPositive(attention), "the attention factor is \(attention), it must be positive")
+    case .yarn(let factor, let original, let fast, let slow, _, let attention):
+      try require(isPositive(factor), "the factor of the rotary scaling is \(factor), it must be positive")
+      try require(original > 0, "original_max_position_embeddings is \(original), it must be positive")
+      try require(
+        isPositive(fast) && isPositive(slow),
+        "the rotary scaling has beta_fast \(fast) and beta_slow \(slow), they must be positive")
+      try require(isPositive(attention), "the attention factor is \(attention), it must be positive")
     case .factors(let factors):
       try require(
         factors.count == rotaryDimension / 2,
@@ -142,5 +162,12 @@ public struct ModelConfiguration: Sendable, Equatable {
   static func longRoPEAttentionFactor(factor: Double, originalContextLength: Int) -> Double {
     if !(factor > 1) || originalContextLength < 2 { return 1 }
     return (1 + log(factor) / log(Double(originalContextLength))).squareRoot()
+  }
+
+  /// The attention factor of YaRN for a checkpoint that names none.
+  static func yarnAttentionFactor(factor: Double, mscale: Double? = nil, mscaleAllDim: Double? = nil) -> Double {
+    func scale(_ weight: Double) -> Double { factor <= 1 ? 1 : 0.1 * weight * log(factor) + 1 }
+    guard let mscale, let mscaleAllDim, mscale != 0, mscaleAllDim != 0 else { return scale(1) }
+    return scale(mscale) / scale(mscaleAllDim)
   }
 }

@@ -16,6 +16,15 @@ public enum RoPEScaling: Sendable, Equatable {
   /// quotient of the two context lengths where it names no factor either.
   case longRoPE(
     shortFactors: [Double], longFactors: [Double], originalContextLength: Int, attentionFactor: Double)
+  /// Frequencies that turn fewer than `betaSlow` times within the original context length are divided by the factor,
+  /// those that turn more than `betaFast` times kept, those between blended (YaRN; Peng et al., 2023).
+  ///
+  /// `truncates` widens the blended range to whole frequencies. Cosines and sines are multiplied by the attention
+  /// factor, which is always resolved here.
+  // Indirect: with a Bool in the payload itself, Swift 6.3.1 at -O mistakes an optional configuration's nil for a value.
+  indirect case yarn(
+    factor: Double, originalContextLength: Int, betaFast: Double, betaSlow: Double, truncates: Bool,
+    attentionFactor: Double)
   /// Every frequency is divided by a factor of its own (the tensor `rope_freqs` of a GGUF).
   case factors([Float])
 }

@@ -29,15 +29,16 @@ public struct AdapterFile: Sendable {
   public static let fileName = "adapter_model.safetensors"
 
   /// The projections of a block in their order, each with the part of the block that holds it.
-  public static let projections: [(name: String, part: String)] = [
-    ("q_proj", "self_attn"), ("k_proj", "self_attn"), ("v_proj", "self_attn"), ("o_proj", "self_attn"),
-    ("gate_proj", "mlp"), ("up_proj", "mlp"), ("down_proj", "mlp"),
-  ]
+  public static let projections: [(name: String, part: String)] = TargetModule.allCases.map { ($0.rawValue, $0.parent) }
 
   /// The name of a projection's A, or of its B, in PEFT's files; `nil` for a name that is no projection.
   public static func tensorName(layer: Int, projection: String, isB: Bool) -> String? {
-    guard let part = projections.first(where: { $0.name == projection })?.part else { return nil }
-    return "\(prefix)model.layers.\(layer).\(part).\(projection).lora_\(isB ? "B" : "A").weight"
+    TargetModule(rawValue: projection).map { tensorName(layer: layer, module: $0, isB: isB) }
+  }
+
+  /// The name of a module's A, or of its B, in PEFT's files.
+  public static func tensorName(layer: Int, module: TargetModule, isB: Bool) -> String {
+    "\(prefix)\(module.path(layer: layer)).lora_\(isB ? "B" : "A").weight"
   }
 
   static let prefix = "base_model.model."
@@ -81,14 +82,6 @@ public struct AdapterFile: Sendable {
 extension ModelConfiguration {
   /// Input and output width of a projection; `nil` for a name that is none.
   public func projectionShape(_ projection: String) -> (input: Int, output: Int)? {
-    let attention = headCount * headDimension
-    switch projection {
-    case "q_proj": return (hiddenSize, attention)
-    case "k_proj", "v_proj": return (hiddenSize, keyValueHeadCount * headDimension)
-    case "o_proj": return (attention, hiddenSize)
-    case "gate_proj", "up_proj": return (hiddenSize, intermediateSize)
-    case "down_proj": return (intermediateSize, hiddenSize)
-    default: return nil
-    }
+    TargetModule(rawValue: projection).map { size(of: $0) }.map { (input: $0.inputs, output: $0.outputs) }
   }
 }

@@ -58,6 +58,16 @@ public struct SafetensorsCheckpoint: Sendable {
       }
       places[name] = tensor
     }
+    for (shard, file) in files {
+      for tensor in file.tensors {
+        guard let place = places[tensor.name], place.file !== file.file else { continue }
+        let other = split(place.file.path).name
+        throw ModelFileError(
+          folder,
+          "tensor \(quoted(tensor.name)) is in two files, \(quoted(min(shard, other))) and \(quoted(max(shard, other)))"
+        )
+      }
+    }
     return (files.sorted { $0.key < $1.key }.map(\.value), places)
   }
 
