@@ -32,6 +32,7 @@ let package = Package(
     .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
     // C of our own.
     .target(name: "CBlockFormats", cSettings: kernels),
+    .target(name: "CTokenization", cSettings: kernels),
     .target(
       name: "CPUKernels", cSettings: kernels,
       // oneDNN ships no .pc file on Debian.
@@ -41,7 +42,7 @@ let package = Package(
     room("CommandLineParsing", []),
     room("Tensors", []),
     room("ModelFiles", ["Tensors", "JSONValues", "CBlockFormats"]),
-    room("Tokenization", ["JSONValues", "CPCRE2"]),
+    room("Tokenization", ["JSONValues", "CPCRE2", "CTokenization"]),
     room("CPUDevice", ["Tensors", "CPUKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),

@@ -141,10 +141,11 @@ enum GGUFTokenizer {
     let cutting = try GGUFPreTokenizer.named(metadata.pre)
     var steps: [PreTokenizer] = []
     for pattern in cutting.patterns {
-      steps.append(.split(.expression(try RegularExpression(pattern)), .isolated, invert: false))
+      // The models whose GGUF says `\p{N}` have `Digits` in their tokenizer.json.
+      steps.append(pattern == #"\p{N}"# ? .digits(individual: true) : try .isolating(pattern))
     }
     parts.preTokenizer = .sequence(
-      steps + [.byteLevel(addPrefixSpace: metadata.addSpacePrefix ?? false, pattern: nil)])
+      steps + [.byteLevel(addPrefixSpace: metadata.addSpacePrefix ?? false, cuts: false)])
     parts.ignoresMerges = cutting.ignoresMerges
     parts.decoder = .byteLevel
     return cutting.addsBOS

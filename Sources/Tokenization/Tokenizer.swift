@@ -36,7 +36,11 @@ public final class Tokenizer: Sendable {
   private let model: BytePairEncoder
   private let normalizer: Normalizer?
   private let preTokenizer: PreTokenizer?
+  /// What is left of the pre-tokenizer's work once its steps have made pieces.
+  private let scanner: WordScanner?
   private let keepsBytes: Bool
+  private let needsOrigins: Bool
+  private let scratches = ScratchPool()
   private let originalFinder: AddedTokenFinder
   private let normalizedFinder: AddedTokenFinder
   private let prefix: [Int32]
@@ -50,7 +54,10 @@ public final class Tokenizer: Sendable {
     self.keepsBytes = keepsBytes
     model = try parts.makeModel(vocabulary)
     normalizer = parts.normalizer
-    preTokenizer = parts.preTokenizer
+    let (steps, scanner) = parts.preTokenizer?.withScannerLast(keepsBytes: keepsBytes) ?? ([], nil)
+    preTokenizer = steps.isEmpty ? nil : .sequence(steps)
+    self.scanner = scanner
+    needsOrigins = parts.preTokenizer?.needsOrigins ?? false
     prefix = parts.prefix
     suffix = parts.suffix
     remarks = parts.remarks
@@ -138,6 +145,15 @@ public final class Tokenizer: Sendable {
     encode(text, addSpecialTokens, parseSpecialTokens, tracksRanges: true)
   }
 
+  /// The ids of texts, by several threads; the same as `encode` gives for each.
+  public func encodeBatch(
+    _ texts: [String], addSpecialTokens: Bool = true, parseSpecialTokens: Bool = true, threads: Int
+  ) -> [[Int32]] {
+    parallelMap(texts.indices, threads: threads) { index in
+      self.encode(texts[index], addSpecialTokens: addSpecialTokens, parseSpecialTokens: parseSpecialTokens)
+    }
+  }
+
   private func encode(
     _ text: String, _ addSpecialTokens: Bool, _ parseSpecialTokens: Bool, tracksRanges: Bool
   ) -> Encoding {
@@ -163,7 +179,8 @@ public final class Tokenizer: Sendable {
   private func encode(
     _ text: UnsafePointer<UInt8>, _ count: Int, findsSpecial: Bool, tracksRanges: Bool, _ result: inout Encoding
   ) {
-    let scratch = BytePairEncoder.Scratch()
+    let scratch = scratches.take()
+    defer { scratches.giveBack(scratch) }
     var output = BytePairEncoder.Output(tracksLengths: tracksRanges)
     swap(&output.ids, &result.ids)
     output.ids.reserveCapacity(output.ids.count + count / 4 + 8)
@@ -173,7 +190,7 @@ public final class Tokenizer: Sendable {
         if tracksRanges { result.ranges.append(split.core) }
         continue
       }
-      let segment = Segment(text, split.range)
+      let segment = Segment(text, split.range, tracksOrigins: tracksRanges || needsOrigins)
       normalizer?.apply(to: segment)
       if normalizedFinder.isEmpty {
         encode(segment, scratch, &output, tracksRanges, &result.ranges)
@@ -198,7 +215,11 @@ public final class Tokenizer: Sendable {
     preTokenizer?.apply(to: segment, keepsBytes: keepsBytes)
     let base = segment.base
     for piece in segment.pieces {
-      model.encode(base + piece.lowerBound, piece.count, scratch, &output)
+      if let scanner {
+        model.encode(words: scanner, of: base, piece, readable: segment.count, scratch, &output)
+      } else {
+        model.encode(base + piece.lowerBound, piece.count, scratch, &output)
+      }
       guard tracksRanges else { continue }
       var position = piece.lowerBound
       for length in output.lengths {

@@ -87,8 +87,6 @@ struct TokenizerParts {
       isPresent[Int(token.id)] = true
       ids.insert(token.content, id: token.id)
     }
-    model.seal()
-    ids.seal()
     return Vocabulary(tokens: tokens, isPresent: isPresent, ids: ids, model: model)
   }
 
@@ -106,10 +104,16 @@ struct TokenizerParts {
       options.unknown = id
     }
     guard keepsBytes else {
+      options.splitsAtMarks = !ignoresMerges && vocabulary.model.lookup("\u{2581}") >= 0 && !hasMarkInside
       let byteTokens = (0...255).map { byte in
         vocabulary.model.lookup("<0x\(byte < 16 ? "0" : "")\(String(byte, radix: 16, uppercase: true))>")
       }
-      return BytePairEncoder(table: vocabulary.model, merges: merges, byteTokens: byteTokens, options: options)
+      let encoder = BytePairEncoder(table: vocabulary.model, merges: merges, byteTokens: byteTokens, options: options)
+      if !ignoresMerges {
+        encoder.prepareWholeWords(
+          count: vocabulary.tokens.count, self.vocabulary.lazy.map { (Int32($0.id), Array($0.text.utf8)) })
+      }
+      return encoder
     }
     let table = TokenTable(capacity: self.vocabulary.count)
     var words: [(id: Int32, bytes: [UInt8])] = []
@@ -119,11 +123,21 @@ struct TokenizerParts {
       bytes.withUnsafeBufferPointer { table.insert($0, id: Int32(id)) }
       words.append((Int32(id), bytes))
     }
-    table.seal()
     let byteTokens = ByteAlphabet.scalars.map { vocabulary.model.lookup(String($0)) }
     let encoder = BytePairEncoder(table: table, merges: merges, byteTokens: byteTokens, options: options)
     if !ignoresMerges { encoder.prepareWholeWords(count: vocabulary.tokens.count, words) }
     return encoder
+  }
+
+  /// Whether some token has U+2581 after another character.
+  private var hasMarkInside: Bool {
+    vocabulary.contains { text, _ in
+      var previous: Unicode.Scalar = "\u{2581}"
+      return text.unicodeScalars.contains { scalar in
+        defer { previous = scalar }
+        return scalar == "\u{2581}" && previous != "\u{2581}"
+      }
+    }
   }
 
   private func makeMerges(_ vocabulary: Vocabulary) throws(TokenizationError) -> PairTable {

@@ -1,6 +1,9 @@
+import CTokenization
+
 /// Byte-pair encoding of one word at a time: symbols are joined in the order of the merges' ranks, leftmost first.
 ///
 /// Works on bytes (GPT-2's way, each byte a symbol) or on characters (SentencePiece's way, with bytes as a fallback).
+/// The loops are C (`byte_pairs.c`).
 final class BytePairEncoder: @unchecked Sendable {
   /// What a word's first symbols are.
   enum Alphabet: Sendable {
@@ -20,42 +23,62 @@ final class BytePairEncoder: @unchecked Sendable {
     var unknown: Int32?
     /// Whether unknown characters in a row become one token.
     var fusesUnknown = false
+    /// Whether no token has U+2581 after another character, so that words may be cut before it.
+    var splitsAtMarks = false
   }
 
+  /// Its pointers lead into the tables below and `storage`.
+  private let model: UnsafeMutablePointer<sl_byte_pairs>
+  private let options: Options
   private let table: TokenTable
   private let merges: PairTable
-  private let options: Options
-  /// The token of each byte: its symbol, or its fallback; -1 when there is none.
-  private let byteTokens: [Int32]
-  private let hasAllByteTokens: Bool
-  /// Per id: whether a word equal to the token's bytes is encoded as just this token.
-  private var isWhole: [Bool] = []
+  private let byteTokens: UnsafeMutablePointer<Int32>
+  private var isWhole: UnsafeMutablePointer<UInt8>?
 
   /// Makes an encoder.
   ///
-  /// `table` maps what `options.alphabet` says; `merges` maps pairs of ids to rank and result.
+  /// `table` maps what `options.alphabet` says; `merges` maps pairs of ids to rank and result; `byteTokens` has the
+  /// token of each byte, its symbol or its fallback, or -1 when there is none. No table may change afterwards.
   init(table: TokenTable, merges: PairTable, byteTokens: [Int32], options: Options) {
+    self.options = options
     self.table = table
     self.merges = merges
-    self.options = options
-    self.byteTokens = byteTokens
-    hasAllByteTokens = byteTokens.count == 256 && !byteTokens.contains(-1)
+    self.byteTokens = .allocate(capacity: 256)
+    for byte in 0..<256 { self.byteTokens[byte] = byte < byteTokens.count ? byteTokens[byte] : -1 }
+    let hasAllByteTokens = byteTokens.count == 256 && !byteTokens.contains(-1)
+    model = .allocate(capacity: 1)
+    model.initialize(
+      to: sl_byte_pairs(
+        tokens: table.tokens, merges: UnsafePointer(merges.slots), merge_mask: merges.mask,
+        byte_tokens: UnsafePointer(self.byteTokens), is_whole: nil, whole_count: 0, longest_token: table.longest,
+        unknown: options.unknown ?? -1, takes_characters: options.alphabet == .characters,
+        ignores_merges: options.ignoresMerges, falls_back_to_bytes: options.usesByteFallback && hasAllByteTokens,
+        fuses_unknown: options.fusesUnknown))
+  }
+
+  deinit {
+    model.deallocate()
+    byteTokens.deallocate()
+    isWhole?.deallocate()
   }
 
   /// Finds out which tokens a word can be replaced with at once.
   ///
-  /// `tokens` yields id and bytes.
+  /// `tokens` yields id and bytes; `count` is more than the highest id.
   func prepareWholeWords(count: Int, _ tokens: some Sequence<(id: Int32, bytes: [UInt8])>) {
-    var isWhole = [Bool](repeating: false, count: count)
-    let scratch = Scratch()
+    let isWhole = UnsafeMutablePointer<UInt8>.allocate(capacity: max(1, count))
+    isWhole.initialize(repeating: 0, count: max(1, count))
+    let scratch = Scratch(shortWords: 1, mediumWords: 1)
+    var output = Output(tracksLengths: false)
     for (id, bytes) in tokens where !bytes.isEmpty && Int(id) < count {
-      var output = Output(tracksLengths: false)
-      bytes.withUnsafeBufferPointer { bytes in
-        if let base = bytes.baseAddress { merge(base, bytes.count, scratch, &output) }
-      }
-      isWhole[Int(id)] = output.ids.count == 1 && output.ids[0] == id
+      output.ids.removeAll(keepingCapacity: true)
+      bytes.withUnsafeBufferPointer { if let base = $0.baseAddress { encode(base, $0.count, scratch, &output) } }
+      isWhole[Int(id)] = output.ids.count == 1 && output.ids[0] == id ? 1 : 0
     }
+    self.isWhole?.deallocate()
     self.isWhole = isWhole
+    model.pointee.is_whole = UnsafePointer(isWhole)
+    model.pointee.whole_count = count
   }
 
   /// The tokens of a text as they come.
@@ -72,124 +95,49 @@ final class BytePairEncoder: @unchecked Sendable {
     }
   }
 
-  /// Working memory for words; one per thread and call.
-  final class Scratch {
-    static let capacity = 96
-    let ids = UnsafeMutablePointer<Int32>.allocate(capacity: capacity)
-    let lengths = UnsafeMutablePointer<Int32>.allocate(capacity: capacity)
-    let ranks = UnsafeMutablePointer<Int32>.allocate(capacity: capacity)
-    let results = UnsafeMutablePointer<Int32>.allocate(capacity: capacity)
-
-    deinit {
-      ids.deallocate()
-      lengths.deallocate()
-      ranks.deallocate()
-      results.deallocate()
-    }
-  }
-
   /// Appends the tokens of a word of at least one byte.
-  @inline(__always)
   func encode(_ word: UnsafePointer<UInt8>, _ count: Int, _ scratch: Scratch, _ output: inout Output) {
-    let id = table.lookup(word, count)
-    if id >= 0, options.ignoresMerges || (Int(id) < isWhole.count && isWhole[Int(id)]) {
-      output.append(id, length: count)
+    if options.splitsAtMarks {
+      encode(words: .marks, of: word, 0..<count, readable: count, scratch, &output)
     } else {
-      merge(word, count, scratch, &output)
+      withUnsafePointer(to: count) { end in
+        encode(word, from: 0, to: UnsafeBufferPointer(start: end, count: 1), readable: count, scratch, &output)
+      }
     }
   }
 
-  private func merge(_ word: UnsafePointer<UInt8>, _ count: Int, _ scratch: Scratch, _ output: inout Output) {
-    if count <= Scratch.capacity {
-      var symbols = 0
-      forEachSymbol(word, count) { id, length in
-        scratch.ids[symbols] = id
-        scratch.lengths[symbols] = Int32(truncatingIfNeeded: length)
-        symbols += 1
-      }
-      mergeShort(scratch, symbols, &output)
-    } else {
-      var longWord = LongWord(capacity: count)
-      forEachSymbol(word, count) { id, length in longWord.append(id, length) }
-      longWord.merge(with: merges)
-      longWord.forEach { id, length in output.append(id, length: length) }
+  /// Appends the tokens of the words that a scanner finds in a range; `readable` bytes may be read.
+  func encode(
+    words: WordScanner, of text: UnsafePointer<UInt8>, _ range: Range<Int>, readable: Int, _ scratch: Scratch,
+    _ output: inout Output
+  ) {
+    words.forEachBatch(of: text, range, readable: readable) { start, ends in
+      encode(text, from: start, to: ends, readable: readable, scratch, &output)
     }
   }
 
-  /// Calls `body` with the symbols that a word starts as.
-  @inline(__always)
-  private func forEachSymbol(_ word: UnsafePointer<UInt8>, _ count: Int, _ body: (Int32, Int) -> Void) {
-    var pendingUnknown = 0
-    func flush() {
-      if pendingUnknown > 0, let unknown = options.unknown { body(unknown, pendingUnknown) }
-      pendingUnknown = 0
-    }
-    func meetUnknown(_ length: Int) {
-      if !options.fusesUnknown { flush() }
-      pendingUnknown += length
-    }
-    switch options.alphabet {
-    case .bytes:
-      for index in 0..<count {
-        let id = byteTokens[Int(word[index])]
-        if id >= 0 {
-          flush()
-          body(id, 1)
-        } else {
-          meetUnknown(1)
-        }
+  /// Appends the tokens of words that follow one another from `start` on; none is empty.
+  private func encode(
+    _ text: UnsafePointer<UInt8>, from start: Int, to ends: UnsafeBufferPointer<Int>, readable: Int,
+    _ scratch: Scratch, _ output: inout Output
+  ) {
+    var start = start
+    var done = 0
+    while done < ends.count {
+      var produced = 0
+      let count = sl_encode_words(
+        model, scratch.memory, text, readable, start, ends.baseAddress.map { $0 + done }, ends.count - done,
+        output.tracksLengths, &produced)
+      if count == 0 {
+        scratch.reserve(ends[done] - start)
+        continue
       }
-    case .characters:
-      var index = 0
-      while index < count {
-        let length = min(UTF8Bytes.length(word[index]), count - index)
-        let id = table.lookup(word + index, length)
-        if id >= 0 {
-          flush()
-          body(id, length)
-        } else if options.usesByteFallback && hasAllByteTokens {
-          for offset in 0..<length { body(byteTokens[Int(word[index + offset])], 1) }
-        } else {
-          meetUnknown(length)
-        }
-        index += length
+      output.ids.append(contentsOf: UnsafeBufferPointer(start: scratch.memory.pointee.ids, count: produced))
+      if output.tracksLengths {
+        output.lengths.append(contentsOf: UnsafeBufferPointer(start: scratch.memory.pointee.lengths, count: produced))
       }
+      done += count
+      start = ends[done - 1]
     }
-    flush()
-  }
-
-  /// Joins the symbols of `scratch` by searching the lowest rank again and again: the fastest way for words.
-  private func mergeShort(_ scratch: Scratch, _ symbols: Int, _ output: inout Output) {
-    let (ids, lengths, ranks, results) = (scratch.ids, scratch.lengths, scratch.ranks, scratch.results)
-    var count = symbols
-    var pair = 0
-    while pair + 1 < count {
-      (ranks[pair], results[pair]) = merges.lookup(ids[pair], ids[pair + 1])
-      pair += 1
-    }
-    while count > 1 {
-      var best = 0
-      var bestRank = ranks[0]
-      var index = 1
-      while index < count - 1 {
-        if ranks[index] < bestRank { (best, bestRank) = (index, ranks[index]) }
-        index += 1
-      }
-      if bestRank == PairTable.none { break }
-      ids[best] = results[best]
-      lengths[best] += lengths[best + 1]
-      index = best + 1
-      while index < count - 1 {
-        ids[index] = ids[index + 1]
-        lengths[index] = lengths[index + 1]
-        ranks[index] = ranks[index + 1]
-        results[index] = results[index + 1]
-        index += 1
-      }
-      count -= 1
-      if best > 0 { (ranks[best - 1], results[best - 1]) = merges.lookup(ids[best - 1], ids[best]) }
-      if best + 1 < count { (ranks[best], results[best]) = merges.lookup(ids[best], ids[best + 1]) }
-    }
-    for index in 0..<count { output.append(ids[index], length: Int(lengths[index])) }
   }
 }

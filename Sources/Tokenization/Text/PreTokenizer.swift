@@ -3,7 +3,9 @@ import JSONValues
 /// How a text is cut into the words that the model sees one by one (the `pre_tokenizer` of tokenizer.json).
 indirect enum PreTokenizer: Sendable {
   /// Words of bytes: an optional space in front, an optional cut by GPT-2's pattern, and the byte alphabet.
-  case byteLevel(addPrefixSpace: Bool, pattern: TextPattern?)
+  case byteLevel(addPrefixSpace: Bool, cuts: Bool)
+  /// The words of a known pattern.
+  case words(WordScanner)
   case split(TextPattern, SplitBehavior, invert: Bool)
   case digits(individual: Bool)
   case punctuation(SplitBehavior)
@@ -19,6 +21,12 @@ indirect enum PreTokenizer: Sendable {
   /// GPT-2's pattern, as `ByteLevel` uses it.
   static let gpt2Pattern = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
 
+  /// Each match of a regular expression is a word, and each gap between two.
+  static func isolating(_ pattern: String) throws(TokenizationError) -> PreTokenizer {
+    if let scanner = WordScanner(pattern: pattern) { return .words(scanner) }
+    return .split(.expression(try RegularExpression(pattern)), .isolated, invert: false)
+  }
+
   /// Reads the description in tokenizer.json; `nil` for `null`.
   static func read(_ value: JSONValue?, at place: String) throws(TokenizationError) -> PreTokenizer? {
     guard let value, !value.isNull else { return nil }
@@ -31,14 +39,17 @@ indirect enum PreTokenizer: Sendable {
       }
       return .sequence(steps)
     case "ByteLevel":
-      let usesPattern = value["use_regex"]?.bool ?? true
       return .byteLevel(
-        addPrefixSpace: value["add_prefix_space"]?.bool ?? true,
-        pattern: usesPattern ? .expression(try RegularExpression(gpt2Pattern)) : nil)
+        addPrefixSpace: value["add_prefix_space"]?.bool ?? true, cuts: value["use_regex"]?.bool ?? true)
     case "Split":
-      return .split(
-        try TextPattern(value["pattern"], at: "\(place).pattern"), try behavior(value, "Isolated", at: place),
-        invert: value["invert"]?.bool ?? false)
+      let behavior = try behavior(value, "Isolated", at: place)
+      let invert = value["invert"]?.bool ?? false
+      if let pattern = value["pattern"]?["Regex"]?.string, behavior == .isolated || (behavior == .removed && invert),
+        let scanner = WordScanner(pattern: pattern)
+      {
+        return .words(scanner)
+      }
+      return .split(try TextPattern(value["pattern"], at: "\(place).pattern"), behavior, invert: invert)
     case "Digits": return .digits(individual: value["individual_digits"]?.bool ?? false)
     case "Punctuation": return .punctuation(try behavior(value, "Isolated", at: place))
     case "Whitespace": return .whitespace
@@ -73,6 +84,30 @@ indirect enum PreTokenizer: Sendable {
     if case .sequence(let steps) = self { steps.flatMap(\.steps) } else { [self] }
   }
 
+  /// The same as steps that make pieces and, where the last one only cuts, the scanner that does it.
+  ///
+  /// A scanner's words can go to the model as they are found. `keepsBytes` as in `apply`.
+  func withScannerLast(keepsBytes: Bool) -> (steps: [PreTokenizer], scanner: WordScanner?) {
+    var steps = steps
+    if keepsBytes, case .byteLevel(let addPrefixSpace, let cuts)? = steps.last {
+      steps.removeLast()
+      if addPrefixSpace { steps.append(.byteLevel(addPrefixSpace: true, cuts: false)) }
+      if cuts { steps.append(.words(.gpt2)) }
+    }
+    guard case .words(var scanner)? = steps.last else { return (steps, nil) }
+    steps.removeLast()
+    if scanner == .gpt2, case .digits(individual: true)? = steps.last {
+      steps.removeLast()
+      scanner = .digitsThenGPT2
+    }
+    return (steps, scanner)
+  }
+
+  /// Whether cutting depends on where in the original text a piece begins.
+  var needsOrigins: Bool {
+    steps.contains { if case .metaspace(_, .first, _) = $0 { true } else { false } }
+  }
+
   /// Cuts the pieces of a segment further.
   ///
   /// `ByteLevel`'s alphabet is left to the model when `keepsBytes` is true.
@@ -80,7 +115,8 @@ indirect enum PreTokenizer: Sendable {
     switch self {
     case .sequence(let steps):
       for step in steps { step.apply(to: segment, keepsBytes: keepsBytes) }
-    case .byteLevel(let addPrefixSpace, let pattern):
+    case .words(let scanner): Self.cut(segment, scanner)
+    case .byteLevel(let addPrefixSpace, let cuts):
       if addPrefixSpace, segment.pieces.contains(where: { segment.base[$0.lowerBound] != 0x20 }) {
         segment.rewrite { piece, rewriter in
           if segment.base[piece.lowerBound] != 0x20 {
@@ -89,7 +125,7 @@ indirect enum PreTokenizer: Sendable {
           rewriter.keep(piece)
         }
       }
-      if let pattern { Self.split(segment, at: pattern, .isolated, invert: false) }
+      if cuts { Self.cut(segment, .gpt2) }
       if !keepsBytes {
         segment.rewrite { piece, rewriter in
           for index in piece {
@@ -122,6 +158,21 @@ indirect enum PreTokenizer: Sendable {
       }
       if cuts { Self.split(segment, at: .literal(replacement), .mergedWithNext, invert: false) }
     }
+  }
+
+  private static func cut(_ segment: Segment, _ scanner: WordScanner) {
+    var words: [Range<Int>] = []
+    words.reserveCapacity(segment.pieces.count + segment.count / 4)
+    for piece in segment.pieces {
+      scanner.forEachBatch(of: segment.base, piece, readable: segment.count) { start, ends in
+        var start = start
+        for end in ends {
+          words.append(start..<end)
+          start = end
+        }
+      }
+    }
+    segment.pieces = words
   }
 
   private static func starts(_ segment: Segment, _ piece: Range<Int>, with prefix: [UInt8]) -> Bool {
@@ -161,9 +212,7 @@ indirect enum PreTokenizer: Sendable {
   }
 
   private static func splitIntoWords(_ segment: Segment) {
-    /// 0 for white space, 1 for a word's ch
-    ///
-    /// aracters, 2 for the rest.
+    /// 0 for white space, 1 for a word's characters, 2 for the rest.
     func kind(_ scalar: Unicode.Scalar) -> Int { scalar.isWord ? 1 : scalar.isWhiteSpace ? 0 : 2 }
     var result: [Range<Int>] = []
     for piece in segment.pieces {

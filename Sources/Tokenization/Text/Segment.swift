@@ -1,7 +1,7 @@
 /// A stretch of text between added tokens on its way to the model: its bytes, where they came from, and its cuts.
 ///
-/// The bytes are the caller's until a step rewrites them; then the segment owns its copy and remembers for each byte
-/// the range of the original that it stands for.
+/// The bytes are the caller's until a step rewrites them; then the segment owns its copy and, where that is asked for,
+/// remembers for each byte the range of the original that it stands for.
 final class Segment {
   /// The text as it is now.
   private(set) var base: UnsafePointer<UInt8>
@@ -11,12 +11,16 @@ final class Segment {
   var pieces: [Range<Int>]
   /// Where the first byte lies in the whole text, while nothing is rewritten.
   private let offset: Int
+  private let tracksOrigins: Bool
   private var owned: UnsafeMutablePointer<UInt8>?
   private var starts: [Int] = []
   private var ends: [Int] = []
 
   /// Makes a segment of bytes that outlive it.
-  init(_ base: UnsafePointer<UInt8>, _ range: Range<Int>) {
+  ///
+  /// Where origins are not tracked, a rewritten segment does not know them.
+  init(_ base: UnsafePointer<UInt8>, _ range: Range<Int>, tracksOrigins: Bool = true) {
+    self.tracksOrigins = tracksOrigins
     self.base = base + range.lowerBound
     count = range.count
     offset = range.lowerBound
@@ -27,7 +31,7 @@ final class Segment {
 
   /// The range of the whole text that a range of the bytes stands for.
   func origin(of range: Range<Int>) -> Range<Int> {
-    if owned == nil { return offset + range.lowerBound..<offset + range.upperBound }
+    if owned == nil || !tracksOrigins { return offset + range.lowerBound..<offset + range.upperBound }
     guard !range.isEmpty else {
       let place = range.lowerBound < count ? starts[range.lowerBound] : (ends.last ?? offset)
       return place..<place
@@ -45,6 +49,10 @@ final class Segment {
 
     /// Takes bytes over as they are.
     mutating func keep(_ range: Range<Int>) {
+      guard segment.tracksOrigins else {
+        bytes.append(contentsOf: UnsafeBufferPointer(start: segment.base + range.lowerBound, count: range.count))
+        return
+      }
       for index in range {
         let origin = segment.origin(of: index..<index + 1)
         bytes.append(segment.base[index])
@@ -55,6 +63,7 @@ final class Segment {
 
     /// Puts other bytes in the place of a range.
     mutating func replace(_ range: Range<Int>, with new: some Sequence<UInt8>) {
+      guard segment.tracksOrigins else { return bytes.append(contentsOf: new) }
       let origin = segment.origin(of: range)
       for byte in new {
         bytes.append(byte)
@@ -92,13 +101,16 @@ final class Segment {
   ///
   /// It must not outlive this one.
   func part(_ range: Range<Int>) -> Segment {
-    guard owned != nil else { return Segment(base - offset, offset + range.lowerBound..<offset + range.upperBound) }
-    let part = Segment(base, range)
+    guard owned != nil else {
+      return Segment(
+        base - offset, offset + range.lowerBound..<offset + range.upperBound, tracksOrigins: tracksOrigins)
+    }
+    let part = Segment(base, range, tracksOrigins: tracksOrigins)
     let copy = UnsafeMutablePointer<UInt8>.allocate(capacity: max(1, range.count))
     copy.initialize(from: base + range.lowerBound, count: range.count)
     part.owned = copy
     part.base = UnsafePointer(copy)
-    (part.starts, part.ends) = (Array(starts[range]), Array(ends[range]))
+    if tracksOrigins { (part.starts, part.ends) = (Array(starts[range]), Array(ends[range])) }
     return part
   }
 }

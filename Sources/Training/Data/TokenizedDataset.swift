@@ -1,5 +1,6 @@
 import JSONValues
 import Models
+import Tokenization
 
 /// The examples of a dataset in tokens, with which of them are trained; ready for batches.
 ///

@@ -2,9 +2,9 @@ import Glibc
 import Synchronization
 
 /// The results of `transform` in the order of `range`, made by several threads; the error of the lowest index is thrown.
-func parallelMap<Result: Sendable>(
-  _ range: Range<Int>, threads: Int, _ transform: @escaping @Sendable (Int) throws -> Result
-) throws -> [Result] {
+package func parallelMap<Value: Sendable, Failure: Error>(
+  _ range: Range<Int>, threads: Int, _ transform: @escaping @Sendable (Int) throws(Failure) -> Value
+) throws(Failure) -> [Value] {
   let workers = min(threads, range.count)
   if workers <= 1 { return try range.map(transform) }
   let work = ParallelWork(range: range, transform: transform)
@@ -36,13 +36,13 @@ private class AnyParallelWork: @unchecked Sendable {
 }
 
 /// Indices are handed out one by one; each result has a place of its own.
-private final class ParallelWork<Value: Sendable>: AnyParallelWork, @unchecked Sendable {
+private final class ParallelWork<Value: Sendable, Failure: Error>: AnyParallelWork, @unchecked Sendable {
   private let range: Range<Int>
-  private let transform: @Sendable (Int) throws -> Value
+  private let transform: @Sendable (Int) throws(Failure) -> Value
   private let next: Atomic<Int>
-  private let values: Mutex<[Result<Value, any Error>?]>
+  private let values: Mutex<[Result<Value, Failure>?]>
 
-  init(range: Range<Int>, transform: @escaping @Sendable (Int) throws -> Value) {
+  init(range: Range<Int>, transform: @escaping @Sendable (Int) throws(Failure) -> Value) {
     self.range = range
     self.transform = transform
     next = Atomic(range.lowerBound)
@@ -53,10 +53,15 @@ private final class ParallelWork<Value: Sendable>: AnyParallelWork, @unchecked S
     while true {
       let index = next.wrappingAdd(1, ordering: .relaxed).oldValue
       guard index < range.upperBound else { return }
-      let value = Result { try transform(index) }
+      let value: Result<Value, Failure>
+      do throws(Failure) { value = .success(try transform(index)) } catch { value = .failure(error) }
       values.withLock { $0[index - range.lowerBound] = value }
     }
   }
 
-  func results() throws -> [Value] { try values.withLock { try $0.compactMap { try $0?.get() } } }
+  func results() throws(Failure) -> [Value] {
+    var all: [Value] = []
+    for value in values.withLock({ $0 }) { if let value { all.append(try value.get()) } }
+    return all
+  }
 }

@@ -1,0 +1,66 @@
+import CTokenization
+
+/// A way to cut texts into words that has a function of its own instead of a regular expression.
+struct WordScanner: Sendable, Equatable {
+  let kind: sl_word_kind
+
+  /// GPT-2's pattern, as `ByteLevel` uses it.
+  static let gpt2 = WordScanner(kind: SL_WORDS_GPT2)
+  /// Each number a word of its own, and GPT-2's pattern between them.
+  static let digitsThenGPT2 = WordScanner(kind: SL_WORDS_DIGITS_GPT2)
+  /// A cut before each U+2581 that another character precedes.
+  static let marks = WordScanner(kind: SL_WORDS_MARKS)
+
+  private init(kind: sl_word_kind) { self.kind = kind }
+
+  /// The scanner that finds the same words as a pattern, which must be one of those known letter by letter.
+  init?(pattern: String) {
+    guard let kind = Self.kinds[pattern] else { return nil }
+    self.init(kind: kind)
+  }
+
+  private static let kinds: [String: sl_word_kind] = {
+    let contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+    let lower = #"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"#
+    let upper = #"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#
+    let before = #"[^\r\n\p{L}\p{N}]?"#
+    let spaces = #"|\s*[\r\n]+|\s+(?!\S)|\s+"#
+    let signs = #"| ?[^\s\p{L}\p{N}]+[\r\n]*"# + spaces
+    func o200k(_ contractions: String, digits: String) -> String {
+      before + upper + "*" + lower + "+" + contractions + "|" + before + upper + "+" + lower + "*" + contractions
+        + #"|\p{N}"# + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*"# + spaces
+    }
+    return [
+      PreTokenizer.gpt2Pattern: SL_WORDS_GPT2,
+      // tiktoken's ways to write the same.
+      #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#: SL_WORDS_GPT2,
+      #"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"#: SL_WORDS_GPT2,
+      contractions + "|" + before + #"\p{L}+|\p{N}{1,3}"# + signs: SL_WORDS_CL100K,
+      contractions + "|" + before + #"\p{L}+|\p{N}"# + signs: SL_WORDS_QWEN2,
+      contractions + "|" + before + #"[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"# + spaces: SL_WORDS_QWEN35,
+      o200k(contractions + "?", digits: "{1,3}"): SL_WORDS_O200K,
+      o200k("", digits: ""): SL_WORDS_TEKKEN,
+    ]
+  }()
+
+  /// Calls `body` with the ends of the words of a range, some hundreds at a time; the first begins where the range does.
+  ///
+  /// The range is cut as a text of its own; `readable` bytes, its end at least, may be read.
+  @inline(__always)
+  func forEachBatch(
+    of base: UnsafePointer<UInt8>, _ range: Range<Int>, readable: Int,
+    _ body: (_ start: Int, _ ends: UnsafeBufferPointer<Int>) -> Void
+  ) {
+    withUnsafeTemporaryAllocation(of: Int.self, capacity: 256) { ends in
+      var words = sl_words(
+        text: base, position: range.lowerBound, end: range.upperBound, readable: readable,
+        classes: UnicodeClasses.table, stretch_end: range.lowerBound, kind: kind)
+      while true {
+        let start = words.position
+        let count = sl_next_words(&words, ends.baseAddress, ends.count)
+        if count == 0 { break }
+        body(start, UnsafeBufferPointer(rebasing: ends[..<count]))
+      }
+    }
+  }
+}
