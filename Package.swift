@@ -37,11 +37,14 @@ let package = Package(
       name: "CPUKernels", cSettings: kernels,
       // oneDNN ships no .pc file on Debian.
       linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("m")]),
+    // libcurl is opened at run time; only its header is needed to build.
+    .target(name: "CHub", cSettings: kernels),
     // Rooms.
     room("JSONValues", []),
     room("CommandLineParsing", []),
     room("Tensors", []),
     room("ModelFiles", ["Tensors", "JSONValues", "CBlockFormats"]),
+    room("Hub", ["ModelFiles", "JSONValues", "CHub"]),
     room("Tokenization", ["JSONValues", "CPCRE2", "CTokenization"]),
     room("CPUDevice", ["Tensors", "CPUKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
@@ -51,12 +54,13 @@ let package = Package(
       "Swiftlet",
       [
         "Training", "Export", "Tokenization", "CPUDevice", "Models", "ModelFiles", "Tensors", "JSONValues",
-        "CommandLineParsing", "CYAML",
+        "CommandLineParsing", "Hub", "CYAML",
       ]),
     .executableTarget(
       name: "SwiftletCLI",
       dependencies: [
-        "Swiftlet", "Export", "Training", "Tokenization", "Models", "ModelFiles", "JSONValues", "CommandLineParsing",
+        "Swiftlet", "Export", "Training", "Tokenization", "Models", "ModelFiles", "Hub", "JSONValues",
+        "CommandLineParsing",
         "CPUDevice", "CPUKernels",
       ],
       swiftSettings: strict),
@@ -69,6 +73,7 @@ let package = Package(
     tests(of: "CommandLineParsing"),
     tests(of: "Tensors"),
     tests(of: "ModelFiles", ["CBlockFormats", "JSONValues"]),
+    tests(of: "Hub", ["CHub"]),
     tests(of: "Tokenization", ["ModelFiles", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),

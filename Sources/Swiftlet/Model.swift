@@ -33,7 +33,7 @@ public struct LoadOptions: Sendable {
 ///
 /// Use a model from one thread at a time.
 public final class Model {
-  /// What it was loaded from.
+  /// What it was called when it was loaded: a path, or a repository of the hub.
   public let path: String
   /// Texts to tokens and back, with the chat template.
   public let tokenizer: Tokenizer
@@ -45,8 +45,13 @@ public final class Model {
   /// What a person calls the device that computes.
   public var deviceDescription: String { language.device.description }
 
-  /// Loads a Hugging Face folder or a `.gguf` file.
-  public static func load(_ path: String, options: LoadOptions = LoadOptions()) throws -> Model {
+  /// Loads a Hugging Face folder, a `.gguf` file, or a repository of the hub (`OWNER/NAME`), which is fetched first.
+  public static func load(_ name: String, options: LoadOptions = LoadOptions()) throws -> Model {
+    try load(name, at: ModelLocation.resolve(name), options: options)
+  }
+
+  /// Loads the model that lies at `path` and is called `name`.
+  public static func load(_ name: String, at path: String, options: LoadOptions = LoadOptions()) throws -> Model {
     let checkpoint = try Checkpoint.open(path: path)
     let tokenizer = try checkpoint.makeTokenizer()
     let compute: CPUDevice.Compute =
@@ -56,7 +61,7 @@ public final class Model {
       case .fp32: .float32
       }
     let device = CPUDevice(compute: compute, threads: options.threads)
-    let model = Model(path: path, tokenizer: tokenizer, language: try LanguageModel(checkpoint, on: device))
+    let model = Model(path: name, tokenizer: tokenizer, language: try LanguageModel(checkpoint, on: device))
     if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
     return model
   }

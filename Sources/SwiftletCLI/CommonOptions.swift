@@ -6,7 +6,7 @@ extension TrainingConfiguration.Compute: CommandChoice {}
 
 /// The model and how it is loaded: the same words in every command.
 enum ModelOptions {
-  static let model = Argument("MODEL", "A Hugging Face folder or a .gguf file.")
+  static let model = Argument("MODEL", "A Hugging Face folder, a .gguf file, or OWNER/NAME on the hub.")
   static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
   static let device = Option(
     "device", "auto|cpu", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")

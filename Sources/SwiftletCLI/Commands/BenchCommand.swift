@@ -42,7 +42,7 @@ enum BenchCommand: RunnableCommand {
       case .fp32: .float32
       }
     let device = CPUDevice(compute: compute, threads: arguments[ModelOptions.threads])
-    let benchmark = try readingInput { try Benchmark(Checkpoint.open(path: path), on: device) }
+    let benchmark = try readingInput { try Benchmark(Checkpoint.open(path: ModelOptions.path(path)), on: device) }
     for workload in workloads {
       let row = try benchmark.run(workload, repetitions: arguments[repetitions])
       try StandardOutput.write(arguments[JSONOption.json] ? json(row, benchmark.device) : text(row))

@@ -21,7 +21,9 @@ enum ExportCommand: RunnableCommand {
       throw InputFailure("--adapter is missing; name a run's folder or one of its checkpoints")
     }
     guard let path = arguments[output], !path.isEmpty else { throw InputFailure("--output is missing; name a folder") }
-    let configuration = try readingInput { try Checkpoint.open(path: arguments[ModelOptions.model]).configuration }
+    let configuration = try readingInput {
+      try Checkpoint.open(path: ModelOptions.path(arguments[ModelOptions.model])).configuration
+    }
     _ = try readingInput { try AdapterExport.adapterFolder(in: adapter) }
     switch arguments[format] {
     case .adapter:

@@ -36,7 +36,8 @@ enum TuneCommand: RunnableCommand {
       options.compute = configuration.compute
       options.threads = configuration.threads
       return try FineTuning(
-        model: Model.load(configuration.model, options: options), configuration: configuration)
+        model: Model.load(configuration.model, at: ModelOptions.path(configuration.model), options: options),
+        configuration: configuration)
     }
     announce(tuning)
     defer { line.finish() }
