@@ -4,13 +4,16 @@
 import CPUKernels
 import Tensors
 
-// Each projection of a group is a product of its own on the CPU: with hundreds of rows a product runs at the same speed
-// whether its neighbours are fused into it, and oneDNN wants dense operands.
+// Matrices in panels of our own go through CPUDevice+FusedLinear.swift. Of those that oneDNN holds, each projection of a
+// group is a product of its own.
 extension CPUDevice {
   public func linear(
     _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
     dropout: DropoutKey?
   ) throws {
+    if let parts = try fusedParts(projections, .forward, outputs, lowRank, rows: x.rows, dropout) {
+      return try fusedLinear(x, parts, accumulate: accumulate, activation: nil)
+    }
     for (index, projection) in projections.enumerated() {
       let y = outputs[index]
       try multiply(x, projection.matrix, .forward, into: y, accumulate: accumulate)
@@ -23,6 +26,9 @@ extension CPUDevice {
   public func lowRankInput(
     _ x: Tensor, _ projections: [Projection], into lowRank: [Tensor?], dropout: DropoutKey?
   ) throws {
+    if let parts = try fusedParts(projections, .forward, nil, lowRank, rows: x.rows, dropout) {
+      return try fusedLinear(x, parts, accumulate: false, activation: nil)
+    }
     for (index, projection) in projections.enumerated() {
       guard let pair = projection.lowRank, let s = lowRank[index] else { continue }
       try product(dropped(x, pair, dropout), pair.a, transposeB: true, into: s)
@@ -33,6 +39,11 @@ extension CPUDevice {
     _ gradients: [Tensor], _ projections: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?],
     into dx: Tensor?, dropout: DropoutKey?
   ) throws {
+    let rows = gradients.first?.rows ?? 0
+    if let parts = try fusedParts(projections, .backward, gradients, lowRankGradients, rows: rows, dropout) {
+      try fusedLinearBackward(parts, rows: rows, into: dx, gated: nil)
+      return try fusedGradientsOfB(gradients, projections, lowRank: lowRank)
+    }
     for (index, projection) in projections.enumerated() {
       let dy = gradients[index]
       if let dx { try multiply(dy, projection.matrix, .backward, into: dx, accumulate: index > 0) }
@@ -55,6 +66,9 @@ extension CPUDevice {
   public func linearBackwardA(
     _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?
   ) throws {
+    if try fusedParts(projections, .backward, nil, lowRankGradients, rows: x.rows, dropout) != nil {
+      return try fusedGradientsOfA(x, projections, lowRankGradients)
+    }
     for (index, projection) in projections.enumerated() {
       guard let pair = projection.lowRank, let ds = lowRankGradients[index], let gradient = pair.gradientA else {
         continue

@@ -1,7 +1,7 @@
 // Attention, backward: the weights are computed again tile by tile from the saved log-sum-exp.
 //
-// A task is one block of keys of one key head: it keeps that block's dK and dV, and walks over the query tiles that see
-// the block, adding to their dQ. Blocks add to a tile in rising order, each waiting for the one before (the queue hands
+// A task is a few blocks of keys of one key head: it keeps their dK and dV, and walks over the query tiles that see a
+// block, adding to their dQ. Blocks add to a tile in rising order, each task waiting for the one before (the queue hands
 // tasks out in that order, so the one waited for is done or running): the sums have one order whatever the thread count.
 #ifndef SL_SOURCE
 #include "attention_internal.h"
@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 struct key_task {
-  int32_t span, block, kv_head;
+  int32_t span, block, blocks, kv_head;
 };
 
 struct backward {
@@ -17,7 +17,7 @@ struct backward {
   const sl_span *spans;
   int64_t span_count;
   struct tiling tiling;
-  int64_t tiles, tasks;
+  int64_t tiles, tasks, most_blocks;  // most_blocks: of a task
   const void *q, *k, *v, *o, *d_o;
   void *dq, *dk, *dv;
   const float *lse;
@@ -36,10 +36,17 @@ static size_t lay_out(struct backward *c, char *base) {
   const sl_attention_shape *s = c->shape;
   c->tiling = tiling_of(s);
   c->tiles = c->tasks = 0;
+  int64_t blocks = 0;
   for (int64_t i = 0; i < c->span_count; i++) {
     c->tiles += blocks_of(c->spans[i].q_count, c->tiling.positions);
-    c->tasks += blocks_of(c->spans[i].kv_count, KEY_BLOCK) * s->kv_heads;
+    blocks += blocks_of(c->spans[i].kv_count, KEY_BLOCK);
   }
+  // Several blocks share what a tile reads and writes; their dK and dV still fit in the second cache.
+  c->most_blocks = blocks * s->kv_heads / (8 * sl_thread_count());
+  if (c->most_blocks > 16384 / (KEY_BLOCK * c->tiling.padded)) c->most_blocks = 16384 / (KEY_BLOCK * c->tiling.padded);
+  if (c->most_blocks < 1) c->most_blocks = 1;
+  for (int64_t i = 0; i < c->span_count; i++)
+    c->tasks += blocks_of(blocks_of(c->spans[i].kv_count, KEY_BLOCK), c->most_blocks) * s->kv_heads;
   size_t rows = (size_t)(c->tiles * c->tiling.positions * s->heads), at = 0;
 #define PLACE(field, count)                                                                                            \
   c->field = (void *)(base + at);                                                                                      \
@@ -84,13 +91,14 @@ void sl_attention_backward(const sl_attention_shape *shape, const sl_span *spans
     c.first_tile[i + 1] = c.first_tile[i] + blocks_of(spans[i].q_count, c.tiling.positions);
   // The first blocks of every document first: they have the most queries, and a block seldom waits for its neighbor.
   int64_t task = 0;
-  for (int32_t block = 0; task < c.tasks; block++)
-    for (int64_t i = 0; i < span_count; i++)
-      if (block * KEY_BLOCK < spans[i].kv_count)
-        for (int32_t head = 0; head < shape->kv_heads; head++)
-          c.key_tasks[task++] = (struct key_task){(int32_t)i, block, head};
+  for (int64_t block = 0; task < c.tasks; block += c.most_blocks)
+    for (int64_t i = 0; i < span_count; i++) {
+      int64_t count = min_of(c.most_blocks, blocks_of(spans[i].kv_count, KEY_BLOCK) - block);
+      for (int32_t head = 0; count > 0 && head < shape->kv_heads; head++)
+        c.key_tasks[task++] = (struct key_task){(int32_t)i, (int32_t)block, (int32_t)count, head};
+    }
   sl_parallel(c.tiles * shape->kv_heads, SL_CHOOSE_PAIRED(prepare_task, shape->dtype), &c);
-  sl_parallel(c.tasks, SL_CHOOSE_PAIRED(key_block_task, shape->dtype), &c);
+  sl_parallel(c.tasks, SL_CHOOSE_PAIRED(key_blocks_task, shape->dtype), &c);
 }
 
 #else
@@ -178,21 +186,23 @@ FN void SL_NAME(write_rows)(int64_t rows, int64_t width, const float *sums, int6
   }
 }
 
-static void SL_NAME(key_block_task)(void *context, int64_t task, int thread) {
+static void SL_NAME(key_blocks_task)(void *context, int64_t task, int thread) {
   (void)thread;
   const struct backward *c = context;
   const sl_attention_shape *s = c->shape;
   const struct key_task *t = &c->key_tasks[task];
   const sl_span *span = &c->spans[t->span];
   const int64_t group = s->heads / s->kv_heads, d = s->head_dim, padded = c->tiling.padded;
-  const int64_t positions = c->tiling.positions, offset = span->kv_count - span->q_count, key = t->block * KEY_BLOCK;
-  const int64_t key_count = min_of(KEY_BLOCK, span->kv_count - key), most = c->tiling.heads_per_tile * positions;
+  const int64_t positions = c->tiling.positions, offset = span->kv_count - span->q_count;
+  const int64_t task_key = t->block * KEY_BLOCK, task_keys = min_of(t->blocks * KEY_BLOCK, span->kv_count - task_key);
+  const int64_t most = c->tiling.heads_per_tile * positions, block_units = KEY_BLOCK * UNITS(padded);
   const size_t size = sl_dtype_size(s->dtype);
   const float factor = s->scale * 1.44269504088896341f;
 
-  _Alignas(64) unit keys[KEY_BLOCK * UNITS(padded)], values[KEY_BLOCK * UNITS(padded)];      // transposed
-  _Alignas(64) unit natural[KEY_BLOCK * UNITS(padded)], keys_by_key[UNITS(KEY_BLOCK) * padded];
-  _Alignas(64) float dk[KEY_BLOCK * padded], dv[KEY_BLOCK * padded];
+  // Of each block: keys and values transposed, keys by key; dK and dV.
+  _Alignas(64) unit keys[t->blocks * block_units], values[t->blocks * block_units], by_key[t->blocks * block_units];
+  _Alignas(64) float dk[t->blocks * KEY_BLOCK * padded], dv[t->blocks * KEY_BLOCK * padded];
+  _Alignas(64) unit natural[block_units];
   _Alignas(64) float scores[most * KEY_BLOCK], d_weights[most * KEY_BLOCK];
   _Alignas(64) unit weights[UNITS(most) * KEY_BLOCK], d_scores[UNITS(most) * KEY_BLOCK];
 #if SL_PAIR == 2
@@ -201,32 +211,35 @@ static void SL_NAME(key_block_task)(void *context, int64_t task, int thread) {
   unit *d_scores_by_key = d_scores;
 #endif
 
-  const char *v = (const char *)c->v + (size_t)((span->kv_begin + key) * c->ldv + t->kv_head * d) * size;
-  const char *k = (const char *)c->k + (size_t)((span->kv_begin + key) * c->ldk + t->kv_head * d) * size;
-  pack_natural(v, c->ldv, key_count, KEY_BLOCK, 1, d, padded, s->dtype, natural);
-  pack_transposed(natural, UNITS(padded), values);
-  pack_natural(k, c->ldk, key_count, KEY_BLOCK, 1, d, padded, s->dtype, natural);
-  pack_transposed(natural, UNITS(padded), keys);
+  for (int64_t b = 0; b < t->blocks; b++) {
+    const int64_t row = span->kv_begin + task_key + b * KEY_BLOCK, count = min_of(KEY_BLOCK, task_keys - b * KEY_BLOCK);
+    const char *v = (const char *)c->v + (size_t)(row * c->ldv + t->kv_head * d) * size;
+    const char *k = (const char *)c->k + (size_t)(row * c->ldk + t->kv_head * d) * size;
+    pack_natural(v, c->ldv, count, KEY_BLOCK, 1, d, padded, s->dtype, natural);
+    pack_transposed(natural, UNITS(padded), values + b * block_units);
+    pack_natural(k, c->ldk, count, KEY_BLOCK, 1, d, padded, s->dtype, natural);
+    pack_transposed(natural, UNITS(padded), keys + b * block_units);
 #if SL_PAIR == 2
-  pack_pairs(natural, KEY_BLOCK, padded, keys_by_key);
+    pack_pairs(natural, KEY_BLOCK, padded, by_key + b * block_units);
 #else
-  memcpy(keys_by_key, natural, sizeof natural);
+    memcpy(by_key + b * block_units, natural, sizeof natural);
 #endif
+  }
   memset(dk, 0, sizeof dk);
   memset(dv, 0, sizeof dv);
 
-  // Tiles of queries that see some key of the block.
-  int64_t first_q = key > offset ? key - offset : 0, end_q = span->q_count;
-  if (s->window > 0) end_q = min_of(end_q, key + key_count - 1 + s->window - offset);
+  // Tiles of queries that see some key of the blocks.
+  int64_t first_q = task_key > offset ? task_key - offset : 0, end_q = span->q_count;
+  if (s->window > 0) end_q = min_of(end_q, task_key + task_keys - 1 + s->window - offset);
   for (int64_t i = first_q / positions; i * positions < end_q; i++) {
     const int64_t q_first = i * positions, q_count = min_of(positions, span->q_count - q_first);
-    const int64_t key_end = q_first + q_count + offset, columns = (min_of(KEY_BLOCK, key_end - key) + 15) / 16 * 16;
+    // The keys that the tile sees, and the task's blocks among theirs.
+    const int64_t key_end = q_first + q_count + offset;
     const int64_t key_begin = s->window > 0 && q_first + offset - s->window + 1 > 0 ? q_first + offset - s->window + 1 : 0;
-    const int32_t earlier = (int32_t)(t->block - key_begin / KEY_BLOCK);
-    const bool last_block = t->block == (key_end - 1) / KEY_BLOCK;
-    const bool causal = key + columns - 1 > q_first + offset;
-    const bool windowed = s->window > 0 && key < q_first + positions - 1 + offset - s->window + 1;
+    const int64_t first_block = key_begin / KEY_BLOCK, end_block = (key_end - 1) / KEY_BLOCK + 1;
+    const int64_t begin = t->block > first_block ? t->block : first_block, end = min_of(t->block + t->blocks, end_block);
     const int64_t slot = (c->first_tile[t->span] + i) * s->kv_heads + t->kv_head;
+    wait_for(&c->blocks_done[slot], (int32_t)(begin - first_block));
     for (int64_t g = 0; g < group; g += c->tiling.heads_per_tile) {
       const int64_t heads = min_of(c->tiling.heads_per_tile, group - g), rows = heads * positions;
       const int64_t first_row = (slot * group + g) * positions, first_head = t->kv_head * group + g;
@@ -238,41 +251,44 @@ static void SL_NAME(key_block_task)(void *context, int64_t task, int thread) {
 #else
       const unit *q_by_row = q, *d_o_by_row = d_o;
 #endif
-      product(rows, columns, UNITS(padded), q, UNITS(padded), true, keys, KEY_BLOCK, scores, KEY_BLOCK, PRODUCT_STORE,
-              NULL);
-      if (causal || windowed)
-        for (int64_t r = 0; r < rows; r++) {
-          int64_t last = q_first + r % positions + offset, first = s->window > 0 ? last - s->window + 1 : 0;
-          float *row = scores + r * KEY_BLOCK;
-          for (int64_t x = 0; x < columns; x++) row[x] = key + x > last || key + x < first ? -INFINITY : row[x];
-        }
-      product(rows, columns, UNITS(padded), d_o, UNITS(padded), true, values, KEY_BLOCK, d_weights, KEY_BLOCK,
-              PRODUCT_STORE, NULL);
-      SL_NAME(weigh)(rows, columns, scores, d_weights, c->lse2 + first_row, c->delta + first_row, factor, weights,
-                     d_scores, d_scores_by_key);
-      product(columns, padded, UNITS(rows), weights, KEY_BLOCK, false, d_o_by_row, padded, dv, padded, PRODUCT_ADD,
-              NULL);
-      product(columns, padded, UNITS(rows), d_scores, KEY_BLOCK, false, q_by_row, padded, dk, padded, PRODUCT_ADD,
-              NULL);
-      if (earlier == 0) {
-        product(rows, padded, UNITS(columns), d_scores_by_key, UNITS(KEY_BLOCK), true, keys_by_key, padded, dq, padded,
+      for (int64_t block = begin; block < end; block++) {
+        const int64_t key = block * KEY_BLOCK, columns = (min_of(KEY_BLOCK, key_end - key) + 15) / 16 * 16;
+        const bool causal = key + columns - 1 > q_first + offset;
+        const bool windowed = s->window > 0 && key < q_first + positions - 1 + offset - s->window + 1;
+        const int64_t at = (block - t->block) * block_units, sums = (block - t->block) * KEY_BLOCK * padded;
+        product(rows, columns, UNITS(padded), q, UNITS(padded), true, keys + at, KEY_BLOCK, scores, KEY_BLOCK,
                 PRODUCT_STORE, NULL);
-      } else {
-        wait_for(&c->blocks_done[slot], earlier);
-        product(rows, padded, UNITS(columns), d_scores_by_key, UNITS(KEY_BLOCK), true, keys_by_key, padded, dq, padded,
+        if (causal || windowed)
+          for (int64_t r = 0; r < rows; r++) {
+            int64_t last = q_first + r % positions + offset, first = s->window > 0 ? last - s->window + 1 : 0;
+            float *row = scores + r * KEY_BLOCK;
+            for (int64_t x = 0; x < columns; x++) row[x] = key + x > last || key + x < first ? -INFINITY : row[x];
+          }
+        product(rows, columns, UNITS(padded), d_o, UNITS(padded), true, values + at, KEY_BLOCK, d_weights, KEY_BLOCK,
+                PRODUCT_STORE, NULL);
+        SL_NAME(weigh)(rows, columns, scores, d_weights, c->lse2 + first_row, c->delta + first_row, factor, weights,
+                       d_scores, d_scores_by_key);
+        product(columns, padded, UNITS(rows), weights, KEY_BLOCK, false, d_o_by_row, padded, dv + sums, padded,
                 PRODUCT_ADD, NULL);
+        product(columns, padded, UNITS(rows), d_scores, KEY_BLOCK, false, q_by_row, padded, dk + sums, padded,
+                PRODUCT_ADD, NULL);
+        if (block == first_block)
+          product(rows, padded, UNITS(columns), d_scores_by_key, UNITS(KEY_BLOCK), true, by_key + at, padded, dq, padded,
+                  PRODUCT_STORE, NULL);
+        else
+          product(rows, padded, UNITS(columns), d_scores_by_key, UNITS(KEY_BLOCK), true, by_key + at, padded, dq, padded,
+                  PRODUCT_ADD, NULL);
       }
-      if (last_block)
+      if (end == end_block)
         for (int64_t h = 0; h < heads; h++)
           SL_NAME(write_rows)(q_count, d, dq + h * positions * padded, padded, s->scale, c->dq,
                               (span->q_begin + q_first) * c->lddq + (first_head + h) * d, c->lddq, s->dtype);
     }
-    atomic_store_explicit(&c->blocks_done[slot], earlier + 1, memory_order_release);
+    atomic_store_explicit(&c->blocks_done[slot], (int32_t)(end - first_block), memory_order_release);
   }
-  SL_NAME(write_rows)(key_count, d, dk, padded, s->scale, c->dk, (span->kv_begin + key) * c->lddk + t->kv_head * d,
-                      c->lddk, s->dtype);
-  SL_NAME(write_rows)(key_count, d, dv, padded, 1.0f, c->dv, (span->kv_begin + key) * c->lddv + t->kv_head * d, c->lddv,
-                      s->dtype);
+  const int64_t row = span->kv_begin + task_key;
+  SL_NAME(write_rows)(task_keys, d, dk, padded, s->scale, c->dk, row * c->lddk + t->kv_head * d, c->lddk, s->dtype);
+  SL_NAME(write_rows)(task_keys, d, dv, padded, 1.0f, c->dv, row * c->lddv + t->kv_head * d, c->lddv, s->dtype);
 }
 
 #endif

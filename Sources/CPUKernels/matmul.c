@@ -1,5 +1,6 @@
 // Matrix products through oneDNN's C API, which runs single-threaded inside the tasks of our own pool: rows of the result
-// are cut into tiles, or, for the few rows and columns of an adapter's gradient, the summed dimension is.
+// are cut into tiles, or, for the few rows and columns of an adapter's gradient, the summed dimension is. Packed matrices
+// of bf16 lie in panels of our own where those are faster (panels.c), and go through linear.c.
 //
 // Versions 2 and 3 of the API differ in how a memory and a product are described; the differences are the functions named
 // api_* at the top, and nothing else.
@@ -11,8 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "include/linear.h"
 #include "include/threads.h"
 #include "matvec.h"
+#include "packed_matrix.h"
+#include "panels.h"
 #include "slab.h"
 
 #if DNNL_VERSION_MAJOR >= 3
@@ -157,7 +161,9 @@ static dnnl_stream_t own_stream(void) {
 static dnnl_data_type_t type_of(sl_dtype dtype) { return dtype == SL_BF16 ? dnnl_bf16 : dnnl_f32; }
 
 struct sl_packed_matrix {
-  api_layout layout;
+  api_layout layout;  // of oneDNN's, unless in panels
+  int in_panels;
+  size_t size;
   sl_dtype dtype;
   int64_t k, n;
   sl_block_layout blocks;  // n_block 0: a layout that only oneDNN reads
@@ -456,6 +462,10 @@ int sl_matmul_packed(int64_t m, const void *a, int64_t lda, const sl_packed_matr
     sl_matvec(&b->blocks, b->dtype, a, b->values, c, c_type, accumulate);
     return 0;
   }
+  if (b->in_panels) {
+    sl_linear_part part = {.w = b, .y = c, .y_type = c_type, .ldy = ldc};
+    return sl_linear_forward(m, a, lda, b->k, 1, &part, accumulate, NULL, 0) == 0 ? 0 : dnnl_out_of_memory;
+  }
   pthread_mutex_lock(&turn);
   dnnl_status_t status = start();
   if (status == dnnl_success) status = run_by_rows(key, &b->layout, a, b->values, c);
@@ -485,8 +495,47 @@ static sl_block_layout blocks_of(const sl_packed_matrix *packed) {
   return sl_matvec_reads(&l, packed->dtype) ? l : none;
 }
 
+const uint32_t *sl_packed_panels(const sl_packed_matrix *packed) {
+  return packed != NULL && packed->in_panels ? packed->values : NULL;
+}
+int64_t sl_packed_rows(const sl_packed_matrix *packed) { return packed->k; }
+int64_t sl_packed_columns(const sl_packed_matrix *packed) { return packed->n; }
+
+typedef struct {
+  const sl_packed_matrix *packed;
+  const uint16_t *source;
+  int64_t ld;
+  int transposed;
+} panel_job;
+
+static void pack_panel(void *context, int64_t panel, int thread) {
+  const panel_job *job = context;
+  (void)thread;
+  sl_pack_panel(job->packed->k, job->packed->n, job->source, job->ld, job->transposed, panel, job->packed->values);
+}
+
+static int pack_in_panels(int64_t k, int64_t n, const void *source, int64_t ld, int transposed,
+                          sl_packed_matrix **packed) {
+  sl_packed_matrix *result = calloc(1, sizeof *result);
+  if (!result) return dnnl_out_of_memory;
+  result->in_panels = 1, result->dtype = SL_BF16, result->k = k, result->n = n;
+  result->size = (size_t)sl_panel_units(k, n) * sizeof(uint32_t);
+  result->blocks = (sl_block_layout){.k = k, .n = n, .k_block = k, .n_block = panel_columns, .pair = 2,
+                                     .n_stride = panel_columns * k};
+  result->values = slab_allocate(result->size, &result->owner);
+  if (!result->values) {
+    sl_packed_matrix_destroy(result);
+    return dnnl_out_of_memory;
+  }
+  panel_job job = {result, source, ld, transposed};
+  sl_parallel(sl_panel_count(n), pack_panel, &job);
+  *packed = result;
+  return dnnl_success;
+}
+
 int sl_pack_matrix(sl_dtype dtype, int64_t k, int64_t n, const void *source, int64_t ld, int transposed,
                    sl_packed_matrix **packed) {
+  if (dtype == SL_BF16 && k % 2 == 0 && sl_uses_panels()) return pack_in_panels(k, n, source, ld, transposed, packed);
   pthread_mutex_lock(&turn);
   dnnl_status_t status = start();
   pthread_mutex_unlock(&turn);
@@ -509,7 +558,8 @@ int sl_pack_matrix(sl_dtype dtype, int64_t k, int64_t n, const void *source, int
   TRY(describe(&description, &a, &b, &c, 0));
   TRY(api_queried(&result->layout, description, dnnl_query_weights_md));
   TRY(matrix_layout(&plain, k, n, ld, transposed, type));
-  result->values = slab_allocate(api_layout_size(&result->layout), &result->owner);
+  result->size = api_layout_size(&result->layout);
+  result->values = slab_allocate(result->size, &result->owner);
   if (!result->values) {
     status = dnnl_out_of_memory;
     goto done;
@@ -542,12 +592,12 @@ done:
 
 void sl_packed_matrix_destroy(sl_packed_matrix *packed) {
   if (!packed) return;
-  api_layout_free(&packed->layout);
+  if (!packed->in_panels) api_layout_free(&packed->layout);
   slab_release(packed->owner);
   free(packed);
 }
 
-size_t sl_packed_matrix_size(const sl_packed_matrix *packed) { return api_layout_size(&packed->layout); }
+size_t sl_packed_matrix_size(const sl_packed_matrix *packed) { return packed->size; }
 
 // MARK: Names
 

@@ -124,20 +124,33 @@ extension Block {
     try addBias(of: .output, to: x, on: device)
     try device.rmsNorm(
       x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
-    try device.linear(
-      normed, gateUp, into: [memory.gate, memory.up], lowRank: memory.lowRank([.gate, .up]), accumulate: false,
-      dropout: context.dropout)
-    try addBias(of: .gate, to: memory.gate, on: device)
-    try addBias(of: .up, to: memory.up, on: device)
-    if forBackward && down[0].lowRank == nil { return }
-    try device.swiGLU(memory.gate, memory.up, into: activation)
+    let wantsActivation = !forBackward || down[0].lowRank != nil
+    try gateAndUp(normed, memory, activation: wantsActivation ? activation : nil, context, on: device)
     if forBackward {
+      guard wantsActivation else { return }
       return try device.lowRankInput(
         activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
     }
     try device.linear(
       activation, down, into: [x], lowRank: memory.lowRank([.down]), accumulate: true, dropout: context.dropout)
     try addBias(of: .down, to: x, on: device)
+  }
+
+  /// Gate and up with their biases, and the activation where it is wanted.
+  private func gateAndUp(
+    _ normed: Tensor, _ memory: BlockMemory, activation: Tensor?, _ context: BlockContext, on device: any Device
+  ) throws {
+    let lowRank = memory.lowRank([.gate, .up])
+    // Without biases the activation follows the products at once, which a device may do in one piece.
+    if let activation, biases[.gate] == nil, biases[.up] == nil {
+      return try device.linearSwiGLU(
+        normed, gateUp, gate: memory.gate, up: memory.up, lowRank: lowRank, into: activation, dropout: context.dropout)
+    }
+    try device.linear(
+      normed, gateUp, into: [memory.gate, memory.up], lowRank: lowRank, accumulate: false, dropout: context.dropout)
+    try addBias(of: .gate, to: memory.gate, on: device)
+    try addBias(of: .up, to: memory.up, on: device)
+    if let activation { try device.swiGLU(memory.gate, memory.up, into: activation) }
   }
 
   /// Biases of q, k and v, the norms of heads, the rotation: in this order, where there are any.
@@ -181,8 +194,8 @@ struct BlockGradients {
   var dNormed: Tensor
   /// A norm's output again, compute `[T, hidden]`.
   var normed: Tensor
-  /// The gradient of the activation and then the activation again, compute `[T, intermediate]`.
-  var dActivation: Tensor
+  /// The activation again, compute `[T, intermediate]`.
+  var activation: Tensor
   /// Compute, as attention's own.
   var dAttended: Tensor
   var dq: Tensor
@@ -210,12 +223,11 @@ extension Block {
     }
     let dropout = context.dropout
     // MLP: down, then the activation, then gate and up.
-    try device.linearBackward(
-      [gradients.dxOperand], down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
-      into: gradients.dActivation, dropout: dropout)
-    try device.swiGLUBackward(gradients.dActivation, memory.gate, memory.up, y: gradients.dActivation)
+    try device.linearSwiGLUBackward(
+      gradients.dxOperand, down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
+      gate: memory.gate, up: memory.up, activation: gradients.activation, dropout: dropout)
     try device.linearBackwardA(
-      gradients.dActivation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
+      gradients.activation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
     try device.linearBackward(
       [memory.gate, memory.up], gateUp, lowRank: memory.lowRank([.gate, .up]),
       lowRankGradients: gradients.lowRank([.gate, .up]), into: gradients.dNormed, dropout: dropout)

@@ -196,7 +196,7 @@ final class TrainingPass {
     BlockGradients(
       dx: arena[layout.dx, rows: rows], dxOperand: arena[layout.dxOperand, rows: rows],
       dNormed: arena[layout.dNormed, rows: rows], normed: arena[layout.normed, rows: rows],
-      dActivation: arena[layout.activation, rows: rows], dAttended: arena[layout.dAttended, rows: rows],
+      activation: arena[layout.activation, rows: rows], dAttended: arena[layout.dAttended, rows: rows],
       dq: arena[layout.dq, rows: rows], dk: arena[layout.dk, rows: rows], dv: arena[layout.dv, rows: rows],
       lowRank: layout.lowRankGradients.mapValues { arena[$0, rows: rows] }, workspace: workspace)
   }

@@ -70,6 +70,17 @@ public protocol Device: AnyObject, Sendable {
   func linearBackwardA(
     _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?) throws
 
+  /// ``linear(_:_:into:lowRank:accumulate:dropout:)`` of gate and up, and their ``swiGLU(_:_:into:)`` into `activation`.
+  func linearSwiGLU(
+    _ x: Tensor, _ gateUp: [Projection], gate: Tensor, up: Tensor, lowRank: [Tensor?], into activation: Tensor,
+    dropout: DropoutKey?) throws
+  /// ``linearBackward(_:_:lowRank:lowRankGradients:into:dropout:)`` of down, whose dx passes on through
+  /// ``swiGLUBackward(_:_:_:y:)``: `gate` and `up` become their gradients, `activation` (compute `[T, I]`) the activation
+  /// again.
+  func linearSwiGLUBackward(
+    _ dy: Tensor, _ down: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?], gate: Tensor, up: Tensor,
+    activation: Tensor, dropout: DropoutKey?) throws
+
   /// y = x · Wᵀ with an fp32 result: the head. x: compute `[n, inputs]`.
   func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws
   /// dx = dlogits · W. dlogits: compute `[n, outputs]`; dx: fp32 `[n, inputs]`.
@@ -141,6 +152,28 @@ public protocol Device: AnyObject, Sendable {
 
   /// Waits until all that was asked for is done.
   func synchronize() throws
+}
+
+// What a device may do in one piece, and need not.
+extension Device {
+  /// The two operations, one after the other.
+  public func linearSwiGLU(
+    _ x: Tensor, _ gateUp: [Projection], gate: Tensor, up: Tensor, lowRank: [Tensor?], into activation: Tensor,
+    dropout: DropoutKey?
+  ) throws {
+    try linear(x, gateUp, into: [gate, up], lowRank: lowRank, accumulate: false, dropout: dropout)
+    try swiGLU(gate, up, into: activation)
+  }
+
+  /// The two operations, one after the other.
+  public func linearSwiGLUBackward(
+    _ dy: Tensor, _ down: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?], gate: Tensor, up: Tensor,
+    activation: Tensor, dropout: DropoutKey?
+  ) throws {
+    try linearBackward(
+      [dy], down, lowRank: lowRank, lowRankGradients: lowRankGradients, into: activation, dropout: dropout)
+    try swiGLUBackward(activation, gate, up, y: activation)
+  }
 }
 
 /// The numbers of one AdamW step.

@@ -4,7 +4,7 @@
 package final class TimedDevice: Device, @unchecked Sendable {
   /// What an operation's time counts as.
   package enum Share: String, Sendable, CaseIterable {
-    /// Products with the frozen weights and the adapters.
+    /// Products with the frozen weights and the adapters, and the activation between them where a device does both at once.
     case matrixProducts = "matrix_products"
     /// Attention.
     case attention
@@ -107,6 +107,24 @@ package final class TimedDevice: Device, @unchecked Sendable {
   ) throws {
     try time(.matrixProducts) {
       try base.linearBackwardA(x, projections, lowRankGradients: lowRankGradients, dropout: dropout)
+    }
+  }
+  package func linearSwiGLU(
+    _ x: Tensor, _ gateUp: [Projection], gate: Tensor, up: Tensor, lowRank: [Tensor?], into activation: Tensor,
+    dropout: DropoutKey?
+  ) throws {
+    try time(.matrixProducts) {
+      try base.linearSwiGLU(x, gateUp, gate: gate, up: up, lowRank: lowRank, into: activation, dropout: dropout)
+    }
+  }
+  package func linearSwiGLUBackward(
+    _ dy: Tensor, _ down: [Projection], lowRank: [Tensor?], lowRankGradients: [Tensor?], gate: Tensor, up: Tensor,
+    activation: Tensor, dropout: DropoutKey?
+  ) throws {
+    try time(.matrixProducts) {
+      try base.linearSwiGLUBackward(
+        dy, down, lowRank: lowRank, lowRankGradients: lowRankGradients, gate: gate, up: up, activation: activation,
+        dropout: dropout)
     }
   }
   package func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {

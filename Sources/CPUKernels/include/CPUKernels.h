@@ -5,6 +5,7 @@
 #include "crossentropy.h"
 #include "elementwise.h"
 #include "headnorm.h"
+#include "linear.h"
 #include "matmul.h"
 #include "rmsnorm.h"
 #include "rope.h"

@@ -3,10 +3,11 @@
 #include <stddef.h>
 #include "types.h"
 
-// Matrix products through oneDNN. Primitives are built once per shape and kept; all calls come from one thread at a time.
+// Matrix products, through oneDNN or kernels of our own. oneDNN's primitives are built once per shape and kept; all calls
+// come from one thread at a time.
 // Every function returns 0, or oneDNN's status code (sl_matmul_error names it).
 
-/// A frozen matrix in the layout that oneDNN likes best for the right-hand side of a product: B in C = A · B.
+/// A frozen matrix in the layout that is fastest for the right-hand side of a product: B in C = A · B.
 typedef struct sl_packed_matrix sl_packed_matrix;
 
 /// Packs B, given as plain rows. `transposed` = 0: B is [k, n] with row stride ld. 1: `source` is [n, k] with row stride
