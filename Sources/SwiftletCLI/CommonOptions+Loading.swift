@@ -34,14 +34,25 @@ extension ModelOptions {
     }
   }
 
-  /// The tokenizer of the model that the command line names; a folder needs no weights for it.
+  /// The tokenizer of the model that the command line names; a folder needs no weights for it, and a tokenizer's own
+  /// file no model.
   static func loadTokenizer(_ arguments: ParsedArguments) throws -> Tokenizer {
     try readingInput {
       let path = try path(arguments[model])
-      var status = stat()
-      let isFolder = stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-      return try isFolder ? Tokenizer(folder: path) : Checkpoint.open(path: path).makeTokenizer()
+      return try isGGUF(path) ? Checkpoint.open(path: path).makeTokenizer() : Tokenizer(path: path)
     }
+  }
+}
+
+extension ModelOptions {
+  /// Whether a file is, or is meant to be, a GGUF file.
+  private static func isGGUF(_ path: String) -> Bool {
+    if path.hasSuffix(".gguf") { return true }
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return false }
+    defer { close(file) }
+    var start = [UInt8](repeating: 0, count: 4)
+    return read(file, &start, start.count) == start.count && start == Array("GGUF".utf8)
   }
 }
 

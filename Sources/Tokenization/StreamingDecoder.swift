@@ -11,6 +11,8 @@ public struct StreamingDecoder: Sendable {
   private var pending: [UInt8] = []
   private var isFirst = true
   private var leadingLeft: Int
+  /// The last token, where it may yet be the text's last.
+  private var waiting: Int32?
 
   init(_ tokenizer: Tokenizer, skipsSpecialTokens: Bool) {
     self.tokenizer = tokenizer
@@ -22,8 +24,15 @@ public struct StreamingDecoder: Sendable {
   public mutating func append(_ id: Int32) -> String? {
     if skipsSpecialTokens, tokenizer.isSpecial(id) { return nil }
     if !isFirst { pending.append(contentsOf: tokenizer.decoder.separator) }
+    if tokenizer.decoder.treatsLastApart {
+      // What a token becomes is known only once another one follows.
+      defer { waiting = id }
+      guard let waiting else { return nil }
+      pending.append(contentsOf: tokenizer.bytes(of: waiting, isFirst: isFirst, isLast: false))
+    } else {
+      pending.append(contentsOf: tokenizer.bytes(of: id, isFirst: isFirst, isLast: false))
+    }
     isFirst = false
-    pending.append(contentsOf: tokenizer.tokenBytes(id))
     if leadingLeft > 0, let leading = tokenizer.decoder.leading {
       let mark = Array(String(leading.scalar).utf8)
       while leadingLeft > 0, pending.count >= mark.count {
@@ -40,9 +49,10 @@ public struct StreamingDecoder: Sendable {
     if let trailing = tokenizer.decoder.trailing {
       // What may still be taken off the end waits.
       let mark = Array(String(trailing.scalar).utf8)
-      for _ in 0..<trailing.count
-      where certain >= mark.count && pending[..<certain].suffix(mark.count).elementsEqual(mark) {
+      var left = trailing.count
+      while left > 0, certain >= mark.count, pending[..<certain].suffix(mark.count).elementsEqual(mark) {
         certain -= mark.count
+        left -= 1
       }
     }
     guard certain > 0 else { return nil }
@@ -55,10 +65,14 @@ public struct StreamingDecoder: Sendable {
   ///
   /// Half a character becomes one U+FFFD.
   public mutating func finish() -> String? {
+    if let waiting { pending.append(contentsOf: tokenizer.bytes(of: waiting, isFirst: isFirst, isLast: true)) }
+    waiting = nil
     if let trailing = tokenizer.decoder.trailing {
       let mark = Array(String(trailing.scalar).utf8)
-      for _ in 0..<trailing.count where pending.count >= mark.count && pending.suffix(mark.count).elementsEqual(mark) {
+      var left = trailing.count
+      while left > 0, pending.count >= mark.count, pending.suffix(mark.count).elementsEqual(mark) {
         pending.removeLast(mark.count)
+        left -= 1
       }
     }
     defer { pending = [] }

@@ -33,7 +33,7 @@ public final class Tokenizer: Sendable {
   private let isPresent: [Bool]
   private let isSpecialID: [Bool]
   private let ids: TokenTable
-  private let model: BytePairEncoder
+  private let model: TokenModel
   private let normalizer: Normalizer?
   private let preTokenizer: PreTokenizer?
   /// What is left of the pre-tokenizer's work once its steps have made pieces.
@@ -43,6 +43,7 @@ public final class Tokenizer: Sendable {
   private let scratches = ScratchPool()
   private let originalFinder: AddedTokenFinder
   private let normalizedFinder: AddedTokenFinder
+  private let normalizedTokens: [Int32: String]
   private let prefix: [Int32]
   private let suffix: [Int32]
 
@@ -57,7 +58,7 @@ public final class Tokenizer: Sendable {
     let (steps, scanner) = parts.preTokenizer?.withScannerLast(keepsBytes: keepsBytes) ?? ([], nil)
     preTokenizer = steps.isEmpty ? nil : .sequence(steps)
     self.scanner = scanner
-    needsOrigins = parts.preTokenizer?.needsOrigins ?? false
+    needsOrigins = (parts.preTokenizer?.needsOrigins ?? false) || (parts.normalizer?.needsOrigins ?? false)
     prefix = parts.prefix
     suffix = parts.suffix
     remarks = parts.remarks
@@ -66,15 +67,24 @@ public final class Tokenizer: Sendable {
     for token in addedTokens where token.isSpecial { isSpecialID[Int(token.id)] = true }
     self.isSpecialID = isSpecialID
     originalFinder = AddedTokenFinder(
-      addedTokens.filter { !$0.isNormalized || parts.normalizer == nil }.map { ($0, Array($0.content.utf8)) })
+      addedTokens.filter { !$0.isNormalized }.map { ($0, Array($0.content.utf8)) })
     normalizedFinder = AddedTokenFinder(
-      addedTokens.filter { $0.isNormalized && parts.normalizer != nil }.map { token in
+      addedTokens.filter(\.isNormalized).map { token in
         (token, Self.normalized(token.content, parts.normalizer))
       })
     let decoder = TokenDecoder(parts.decoder)
     self.decoder = decoder
-    tokenBytes = TokenBytes(
-      vocabulary.tokens, isPresent: vocabulary.isPresent, decoder, verbatim: parts.verbatimTokens)
+    var decoded = vocabulary.tokens
+    var normalizedTokens: [Int32: String] = [:]
+    if parts.normalizer != nil {
+      for token in addedTokens where token.isNormalized {
+        let text = String(decoding: Self.normalized(token.content, parts.normalizer), as: UTF8.self)
+        normalizedTokens[token.id] = text
+        decoded[Int(token.id)] = text
+      }
+    }
+    self.normalizedTokens = normalizedTokens
+    tokenBytes = TokenBytes(decoded, isPresent: vocabulary.isPresent, decoder, verbatim: parts.verbatimTokens)
     func special(_ name: String) -> Int32? { parts.specialTokenIDs[name] }
     bosTokenID = special("bos_token")
     eosTokenID = special("eos_token")
@@ -246,29 +256,50 @@ public final class Tokenizer: Sendable {
       bytes.removeLast(loneBytes)
       for _ in 0..<loneBytes { bytes.append(contentsOf: [0xEF, 0xBF, 0xBD]) }
     }
-    for id in ids {
-      if skipSpecialTokens, isSpecial(id) { continue }
+    func add(_ id: Int32, isLast: Bool) {
       let isLoneByte = tokenBytes.isLoneByte(id)
       if !isLoneByte { endLoneBytes() }
       if !isFirst { bytes.append(contentsOf: decoder.separator) }
+      bytes.append(contentsOf: self.bytes(of: id, isFirst: isFirst, isLast: isLast))
       isFirst = false
-      bytes.append(contentsOf: tokenBytes(id))
       if isLoneByte { loneBytes += 1 }
     }
+    var waiting: Int32?
+    for id in ids where !(skipSpecialTokens && isSpecial(id)) {
+      if let waiting { add(waiting, isLast: false) }
+      waiting = id
+    }
+    if let waiting { add(waiting, isLast: true) }
     endLoneBytes()
     var text = bytes[...]
     if let leading = decoder.leading {
       let mark = Array(String(leading.scalar).utf8)
-      for _ in 0..<leading.count where text.starts(with: mark) { text = text.dropFirst(mark.count) }
+      var left = leading.count
+      while left > 0, text.starts(with: mark) {
+        text = text.dropFirst(mark.count)
+        left -= 1
+      }
     }
     if let trailing = decoder.trailing {
       let mark = Array(String(trailing.scalar).utf8)
-      for _ in 0..<trailing.count where text.suffix(mark.count).elementsEqual(mark) {
+      var left = trailing.count
+      while left > 0, text.suffix(mark.count).elementsEqual(mark) {
         text = text.dropLast(mark.count)
+        left -= 1
       }
     }
     return String(decoding: text, as: UTF8.self)
   }
+
+  /// What a token becomes in a text.
+  func bytes(of id: Int32, isFirst: Bool, isLast: Bool) -> ArraySlice<UInt8> {
+    let isApart = (isFirst && decoder.treatsFirstApart) || (isLast && decoder.treatsLastApart)
+    guard isApart, let token = decodedToken(id) else { return tokenBytes(id) }
+    return decoder.decode(token, isFirst: isFirst, isLast: isLast).bytes[...]
+  }
+
+  /// The text that the decoder sees of a token: an added token that is searched in normalized texts is normalized too.
+  private func decodedToken(_ id: Int32) -> String? { normalizedTokens[id] ?? token(id) }
 
   /// A decoder for tokens that come one at a time.
   public func makeStreamingDecoder(skipSpecialTokens: Bool = false) -> StreamingDecoder {

@@ -6,6 +6,17 @@ struct TokenizerParts {
     case ranked([(left: String, right: String)])
     /// SentencePiece's way: any two symbols whose text together is a token, the highest score first.
     case scored([Float])
+    /// No merges: the tokens whose scores add up to the most.
+    case unigram(Unigram)
+  }
+
+  /// What a unigram model has beside its vocabulary.
+  struct Unigram {
+    /// By id.
+    var scores: [Double]
+    /// The least and the greatest score that count for unknown characters and preferred tokens.
+    var range: ClosedRange<Double>
+    var options: UnigramEncoder.Options
   }
 
   /// The file and key that errors name.
@@ -21,6 +32,12 @@ struct TokenizerParts {
   var preTokenizer: PreTokenizer?
   var decoder: TokenDecoder.Step?
   var addedTokens: [AddedToken] = []
+  /// The model's tokens that no text becomes (SentencePiece's control, unknown and byte pieces).
+  var hiddenIDs: Set<Int> = []
+  /// The model's tokens that no merge touches, wherever they stand (SentencePiece's user-defined pieces).
+  var symbolIDs: Set<Int> = []
+  /// The model's tokens that are only a step on the way to others (SentencePiece's unused pieces).
+  var unusedIDs: Set<Int> = []
   /// Tokens whose text the decoder leaves as it is.
   var verbatimTokens: Set<Int32> = []
   /// Ids that are put before and after a text.
@@ -41,6 +58,7 @@ struct TokenizerParts {
 
   /// Whether words reach the model as raw bytes: the byte alphabet is the last step of cutting, and the only such step.
   var keepsBytes: Bool {
+    if case .unigram = merges { return false }
     let steps = preTokenizer?.steps ?? []
     let places = steps.indices.filter { if case .byteLevel = steps[$0] { true } else { false } }
     return places == [steps.count - 1]
@@ -53,6 +71,8 @@ struct TokenizerParts {
     var ids: TokenTable
     /// The model's own tokens by their text.
     var model: TokenTable
+    /// Those of them that a text can become.
+    var textual: TokenTable
   }
 
   /// Lays the tokens out by id.
@@ -87,11 +107,45 @@ struct TokenizerParts {
       isPresent[Int(token.id)] = true
       ids.insert(token.content, id: token.id)
     }
-    return Vocabulary(tokens: tokens, isPresent: isPresent, ids: ids, model: model)
+    var textual = model
+    if !hiddenIDs.isEmpty {
+      textual = TokenTable(capacity: vocabulary.count)
+      for (text, id) in vocabulary where !hiddenIDs.contains(id) { textual.insert(text, id: Int32(id)) }
+    }
+    return Vocabulary(tokens: tokens, isPresent: isPresent, ids: ids, model: model, textual: textual)
   }
 
-  /// Makes the model of the vocabulary and the merges.
-  func makeModel(_ vocabulary: Vocabulary) throws(TokenizationError) -> BytePairEncoder {
+  /// Makes the model of the vocabulary and the merges or scores.
+  func makeModel(_ vocabulary: Vocabulary) throws(TokenizationError) -> TokenModel {
+    if case .unigram(let unigram) = merges { return TokenModel(.unigram(makeUnigram(unigram, vocabulary))) }
+    var model = TokenModel(.bytePairs(try makeBytePairs(vocabulary)))
+    if !symbolIDs.isEmpty {
+      let symbols = self.vocabulary.filter { symbolIDs.contains($0.id) }
+      model.symbols = AddedTokenFinder(
+        symbols.map { text, id in
+          (AddedToken(id: Int32(truncatingIfNeeded: id), content: text), Array(text.utf8))
+        })
+    }
+    model.expansions = expansions(vocabulary)
+    return model
+  }
+
+  private func byteTokens(_ vocabulary: Vocabulary) -> [Int32] {
+    (0...255).map { byte in
+      vocabulary.model.lookup("<0x\(byte < 16 ? "0" : "")\(String(byte, radix: 16, uppercase: true))>")
+    }
+  }
+
+  private func makeUnigram(_ unigram: Unigram, _ vocabulary: Vocabulary) -> UnigramEncoder {
+    let left = hiddenIDs.union(unusedIDs)
+    return UnigramEncoder(
+      tokens: self.vocabulary.lazy.filter { !left.contains($0.id) && !$0.text.isEmpty }.map {
+        (Array($0.text.utf8), Int32(truncatingIfNeeded: $0.id))
+      }, table: vocabulary.textual, scores: unigram.scores, range: unigram.range, byteTokens: byteTokens(vocabulary),
+      options: unigram.options)
+  }
+
+  private func makeBytePairs(_ vocabulary: Vocabulary) throws(TokenizationError) -> BytePairEncoder {
     let merges = try makeMerges(vocabulary)
     var options = BytePairEncoder.Options(
       alphabet: keepsBytes ? .bytes : .characters, ignoresMerges: ignoresMerges, usesByteFallback: usesByteFallback,
@@ -104,11 +158,9 @@ struct TokenizerParts {
       options.unknown = id
     }
     guard keepsBytes else {
-      options.splitsAtMarks = !ignoresMerges && vocabulary.model.lookup("\u{2581}") >= 0 && !hasMarkInside
-      let byteTokens = (0...255).map { byte in
-        vocabulary.model.lookup("<0x\(byte < 16 ? "0" : "")\(String(byte, radix: 16, uppercase: true))>")
-      }
-      let encoder = BytePairEncoder(table: vocabulary.model, merges: merges, byteTokens: byteTokens, options: options)
+      options.splitsAtMarks = !ignoresMerges && vocabulary.textual.lookup("\u{2581}") >= 0 && !hasMarkInside
+      let encoder = BytePairEncoder(
+        table: vocabulary.textual, merges: merges, byteTokens: byteTokens(vocabulary), options: options)
       if !ignoresMerges {
         encoder.prepareWholeWords(
           count: vocabulary.tokens.count, self.vocabulary.lazy.map { (Int32($0.id), Array($0.text.utf8)) })
@@ -163,6 +215,7 @@ struct TokenizerParts {
       }
       return table
     case .scored(let scores): return makeMerges(vocabulary, scores: scores)
+    case .unigram: return PairTable(capacity: 0)
     }
   }
 
@@ -182,13 +235,65 @@ struct TokenizerParts {
         guard let base = bytes.baseAddress else { return }
         var split = UTF8Bytes.length(base[0])
         while split < bytes.count {
-          let left = vocabulary.model.lookup(base, split)
-          let right = left < 0 ? -1 : vocabulary.model.lookup(base + split, bytes.count - split)
+          let left = vocabulary.textual.lookup(base, split)
+          let right = left < 0 ? -1 : vocabulary.textual.lookup(base + split, bytes.count - split)
           if left >= 0, right >= 0 { table.insert(left, right, rank, Int32(truncatingIfNeeded: id)) }
           split += UTF8Bytes.length(base[split])
         }
       }
     }
     return table
+  }
+
+  /// What unused tokens are made of: the two tokens of their last merge, and so on down to tokens in use.
+  private func expansions(_ vocabulary: Vocabulary) -> [Int32: [(id: Int32, length: Int)]] {
+    guard !unusedIDs.isEmpty, case .scored(let scores) = merges else { return [:] }
+    var result: [Int32: [(id: Int32, length: Int)]] = [:]
+    func parts(_ id: Int32, _ text: [UInt8], _ depth: Int) -> [(id: Int32, length: Int)] {
+      if let known = result[id] { return known }
+      guard unusedIDs.contains(Int(id)), depth < 64, let split = lastMerge(id, text, scores, vocabulary) else {
+        return [(id, text.count)]
+      }
+      let (left, right) = (Array(text[..<split.place]), Array(text[split.place...]))
+      let all = parts(split.left, left, depth + 1) + parts(split.right, right, depth + 1)
+      result[id] = all
+      return all
+    }
+    for (text, id) in self.vocabulary where unusedIDs.contains(id) && text.utf8.count <= Self.longestScored {
+      _ = parts(Int32(truncatingIfNeeded: id), Array(text.utf8), 0)
+    }
+    return result
+  }
+
+  /// The two tokens that merging a token's text ends with.
+  private func lastMerge(
+    _ id: Int32, _ text: [UInt8], _ scores: [Float], _ vocabulary: Vocabulary
+  ) -> (left: Int32, right: Int32, place: Int)? {
+    var ends: [Int] = []
+    var place = 0
+    while place < text.count {
+      place = min(text.count, place + UTF8Bytes.length(text[place]))
+      ends.append(place)
+    }
+    func lookup(_ range: Range<Int>) -> Int32 {
+      text.withUnsafeBufferPointer { text in
+        text.baseAddress.map { vocabulary.textual.lookup($0 + range.lowerBound, range.count) } ?? -1
+      }
+    }
+    while ends.count > 2 {
+      var best: (index: Int, score: Float)?
+      for index in 0..<ends.count - 1 {
+        let start = index == 0 ? 0 : ends[index - 1]
+        let merged = lookup(start..<ends[index + 1])
+        guard merged >= 0, Int(merged) < scores.count, merged != id else { continue }
+        if let best, best.score >= scores[Int(merged)] { continue }
+        best = (index, scores[Int(merged)])
+      }
+      guard let best else { return nil }
+      ends.remove(at: best.index)
+    }
+    guard ends.count == 2 else { return nil }
+    let (left, right) = (lookup(0..<ends[0]), lookup(ends[0]..<ends[1]))
+    return left >= 0 && right >= 0 ? (left, right, ends[0]) : nil
   }
 }

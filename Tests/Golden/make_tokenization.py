@@ -6,6 +6,8 @@ Small tokenizers are trained here on the text below with Hugging Face's `tokeniz
 encode the sample texts; templates are rendered with Jinja2 in the environment of transformers. FOLDER is the folder with
 SmolLM2's tokenizer.json, whose ids the tokenizer inside of the sample GGUF must equal.
 
+`make_tokenizer_formats.py` runs first: it makes the rules of normalization that one kind here has.
+
 Made with tokenizers 0.23.3, transformers 5.23.0, Jinja2 3.1.6.
 """
 
@@ -110,6 +112,15 @@ def bytes_llama3():
     return t
 
 
+def kept(j, name):
+    """The model of this name that is there already, as training breaks ties anew each time; else this one."""
+    path = os.path.join(HERE, f"model_{name}.json")
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            j["model"] = json.load(file)
+    return Tokenizer.from_str(json.dumps(j))
+
+
 def characters_llama2():
     """Llama 2's way: characters with bytes as a fallback, a mark for spaces."""
     t = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
@@ -123,7 +134,7 @@ def characters_llama2():
     j = json.loads(t.to_str())
     j["pre_tokenizer"] = None
     j["added_tokens"] = [a for a in j["added_tokens"] if not a["content"].startswith("<0x")]
-    t = Tokenizer.from_str(json.dumps(j))
+    t = kept(j, "characters_llama2")
     t.decoder = decoders.Sequence([
         decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
@@ -137,7 +148,7 @@ def characters_metaspace():
     t.decoder = decoders.Metaspace(prepend_scheme="first")
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=SPECIALS, show_progress=False, limit_alphabet=70)
     t.train_from_iterator(CORPUS, trainer)
-    return t
+    return kept(json.loads(t.to_str()), "characters_metaspace")
 
 
 def splits(behavior, invert=False):
@@ -156,6 +167,69 @@ def bytes_words():
     return t
 
 
+def normalized(*steps):
+    t = bytes_gpt2()
+    t.normalizer = normalizers.Sequence(list(steps))
+    return t
+
+
+def both_finders():
+    """Added tokens that are searched before and after normalizing, without a normalizer and with one."""
+    t = bytes_gpt2()
+    t.add_tokens([AddedToken("fox jumps", normalized=True), AddedToken("jumps", normalized=False, rstrip=True),
+                  AddedToken("world", normalized=True, lstrip=True, single_word=True)])
+    return t
+
+
+def lowered_tokens():
+    t = normalized(normalizers.NFKC(), normalizers.Lowercase())
+    t.add_tokens([AddedToken("Fox", normalized=True), AddedToken("\u03a9mega", normalized=True),
+                  AddedToken("Dog", normalized=False)])
+    return t
+
+
+def unigram(byte_fallback=False):
+    t = Tokenizer(models.Unigram())
+    t.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
+    t.pre_tokenizer = pre_tokenizers.Metaspace()
+    t.decoder = decoders.Metaspace()
+    t.train_from_iterator(CORPUS, trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], unk_token="<unk>", show_progress=False))
+    j = json.loads(kept(json.loads(t.to_str()), "unigram").to_str())
+    if byte_fallback:
+        j["model"]["vocab"] += [[f"<0x{b:02X}>", 0.0] for b in range(256)]
+        j["model"]["byte_fallback"] = True
+        j["decoder"] = {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"},
+            {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}
+    t = Tokenizer.from_str(json.dumps(j))
+    t.add_special_tokens(["<unk>", "<s>", "</s>"])
+    t.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    return t
+
+
+def metaspace(scheme, split):
+    t = characters_metaspace()
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=split)
+    t.decoder = decoders.Metaspace(prepend_scheme=scheme, split=split)
+    return t
+
+
+def word_ends():
+    t = characters_metaspace()
+    t.decoder = decoders.BPEDecoder(suffix="\u2581")
+    t.post_processor = processors.BertProcessing(("</s>", 2), ("<s>", 1))
+    return t
+
+
+def charsmap_rules():
+    with open(os.path.join(HERE, "rules.charsmap"), "rb") as file:
+        rules = file.read()
+    t = bytes_gpt2()
+    t.normalizer = normalizers.Precompiled(rules)
+    return t
+
+
 KINDS = {
     "bytes_gpt2": bytes_gpt2, "bytes_prefix_space": bytes_prefix_space, "bytes_digits": bytes_digits,
     "bytes_cl100k": bytes_cl100k, "bytes_llama3": bytes_llama3, "characters_llama2": characters_llama2,
@@ -163,6 +237,15 @@ KINDS = {
     "split_removed": lambda: splits("removed"), "split_isolated": lambda: splits("isolated"),
     "split_previous": lambda: splits("merged_with_previous"), "split_next": lambda: splits("merged_with_next"),
     "split_contiguous": lambda: splits("contiguous"), "split_inverted": lambda: splits("merged_with_previous", True),
+    "nfd": lambda: normalized(normalizers.NFD()), "nfkc": lambda: normalized(normalizers.NFKC()),
+    "nfkd": lambda: normalized(normalizers.NFKD()),
+    "accents": lambda: normalized(normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()),
+    "nmt": lambda: normalized(normalizers.Nmt(), normalizers.Strip(), normalizers.Prepend("_"),
+                              normalizers.Replace(Regex(r"\s+"), " ")),
+    "both_finders": both_finders, "lowered_tokens": lowered_tokens, "charsmap": charsmap_rules,
+    "unigram": unigram, "unigram_bytes": lambda: unigram(True), "metaspace_always": lambda: metaspace("always", True),
+    "metaspace_never": lambda: metaspace("never", True), "metaspace_whole": lambda: metaspace("first", False),
+    "word_ends": word_ends,
 }
 
 

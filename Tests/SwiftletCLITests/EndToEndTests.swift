@@ -31,6 +31,18 @@ struct EndToEndTests {
     #expect(try swiftlet(["tokenize", sampleModel, "--file", "-", "--count"], input: "Hello world").output == "2\n")
   }
 
+  @Test func tokenizeMany() throws {
+    let texts = "\"Hello world\"\n{\"text\": \"Hello\"}\n\"\"\n"
+    let lines = try swiftlet(["tokenize", sampleModel, "--file", "-", "--batch"], input: texts)
+    #expect(lines.output == "19556 905\n19556\n\n")
+    let more = try swiftlet(
+      ["tokenize", sampleModel, "--file", "-", "--batch", "--offsets", "--decoded"], input: "\"Hello world\"")
+    #expect(
+      more.output == "{\"ids\": [19556, 905], \"offsets\": [[0, 5], [5, 11]], \"text\": \"Hello world\"}\n")
+    let wrong = try swiftlet(["tokenize", sampleModel, "--file", "-", "--batch"], input: "\"a\"\n[1]\n")
+    #expect(wrong.status == 2 && wrong.message.hasPrefix("-: text 2 must be a JSON string"))
+  }
+
   @Test func template() throws {
     try withTemporaryFolder { folder in
       let path = folder + "/messages.json"

@@ -1,4 +1,5 @@
 import JSONValues
+import TestSupport
 import Testing
 
 @testable import Tokenization
@@ -87,6 +88,65 @@ import Testing
     metadata.addEOS = true
     #expect(try Tokenizer(gguf: metadata).encode("a").first == 1)
     #expect(try Tokenizer(gguf: metadata).encode("a").last == 2)
+  }
+}
+
+/// What GGUF leaves to the family or to the kind of model.
+@Suite struct GGUFFamilyTests {
+  /// Phi-3's special tokens take in what follows them, Phi-4's what is on both sides; other families' nothing.
+  @Test func spacesBesideSpecialTokens() throws {
+    let tokens = ["<unk>", "<s>", "<|end|>", "▁", "a", "▁a", "<|im_sep|>"]
+    var metadata = GGUFTokenizerMetadata(
+      model: "llama", tokens: tokens, tokenTypes: [2, 3, 3, 1, 1, 1, 1], scores: [0, 0, 0, -1, -2, -3, -4],
+      bosTokenID: 1, unkTokenID: 0, addBOS: false)
+    #expect(try Tokenizer(gguf: metadata).encode("a <|end|> a<s> a") == [5, 3, 2, 3, 5, 1, 3, 5])
+    metadata.architecture = "phi3"
+    #expect(try Tokenizer(gguf: metadata).encode("a <|end|> a<s> a") == [5, 3, 2, 5, 1, 3, 5])
+    var bytes = GGUFTokenizerMetadata(
+      model: "gpt2", pre: "dbrx", tokens: ["a", "Ġ", "<|im_sep|>"], tokenTypes: [1, 1, 3])
+    #expect(try Tokenizer(gguf: bytes).encode("a <|im_sep|> a") == [0, 1, 2, 1, 0])
+    bytes.architecture = "phi3"
+    #expect(try Tokenizer(gguf: bytes).encode("a <|im_sep|> a") == [0, 2, 0])
+  }
+
+  /// The same pieces as in a SentencePiece file give the same ids.
+  @Test func unigram() throws {
+    let path = golden("tokenization/unigram_rules.model")
+    let file = try SentencePieceFile(TemporaryFolder.bytes(of: path) ?? [], path: path)
+    var metadata = GGUFTokenizerMetadata(
+      model: "t5", tokens: file.pieces.map(\.text), tokenTypes: file.pieces.map { Int32($0.kind.rawValue) },
+      scores: file.pieces.map(\.score), eosTokenID: 2, unkTokenID: 0)
+    metadata.precompiledCharsmap = file.characterMap
+    metadata.removeExtraWhitespaces = file.removesExtraSpaces
+    let tokenizer = try Tokenizer(gguf: metadata)
+    let expected = try #require(TokenizerFormatTests.models.first { $0.name == "unigram_rules" })
+    for (text, ids) in zip(TokenizerFormatTests.texts, expected.ids) {
+      #expect(tokenizer.encode(text, parseSpecialTokens: false) == ids + [2], "\(text.debugDescription)")
+    }
+    metadata.scores = []
+    #expect(throws: TokenizationError.self) { try Tokenizer(gguf: metadata) }
+    metadata.scores = file.pieces.map { _ in .nan }
+    #expect(throws: TokenizationError.self) { try Tokenizer(gguf: metadata) }
+    metadata.scores = file.pieces.map(\.score)
+    metadata.precompiledCharsmap = [1, 2, 3]
+    #expect(throws: TokenizationError.self) { try Tokenizer(gguf: metadata) }
+  }
+
+  /// Every name that llama.cpp writes for these families has its patterns, and all of them compile.
+  @Test(arguments: [
+    "llama-bpe", "llama3", "llama4", "dbrx", "phi-2", "gpt-2", "gpt-4o", "qwen2", "qwen35", "tekken", "pixtral",
+    "smollm", "deepseek-r1-qwen", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "falcon3", "seed-coder", "minicpm5",
+    "viking", "default", "",
+  ])
+  func names(_ name: String) throws {
+    let kind = try GoldenKind.named("bytes_gpt2")
+    let vocabulary = kind.json["model"]?["vocab"]?.object ?? [:]
+    var tokens = [String](repeating: "", count: vocabulary.count)
+    for (text, id) in vocabulary { if let id = id.integer { tokens[id] = text } }
+    let tokenizer = try Tokenizer(gguf: GGUFTokenizerMetadata(model: "gpt2", pre: name, tokens: tokens))
+    for text in GoldenKind.texts {
+      #expect(isSame(tokenizer.decode(tokenizer.encode(text)), text), "\(name): \(text.debugDescription)")
+    }
   }
 }
 

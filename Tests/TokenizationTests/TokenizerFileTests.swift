@@ -24,7 +24,12 @@ import Testing
 
   static let malformed: [(json: String, words: String)] = [
     ("", "line 1"), ("{", "line 1"), ("[]", "must be a JSON object"), ("null", "must be a JSON object"),
-    ("{}", "\"model\" is missing"), (#"{"model":{"type":"Unigram","vocab":[]}}"#, "Unigram"),
+    ("{}", "\"model\" is missing"), (#"{"model":{"type":"WordPiece","vocab":{}}}"#, "WordPiece"),
+    (#"{"model":{"type":"Unigram"}}"#, "vocab"), (#"{"model":{"type":"Unigram","vocab":[]}}"#, "empty"),
+    (#"{"model":{"type":"Unigram","vocab":[["a"]]}}"#, "vocab[0]"),
+    (#"{"model":{"type":"Unigram","vocab":[["a","b"]]}}"#, "vocab[0]"),
+    (#"{"model":{"type":"Unigram","vocab":[["a",0.0]],"unk_id":1}}"#, "unk_id"),
+    (#"{"model":{"type":"Unigram","vocab":[["a",0.0]],"unk_id":-1}}"#, "unk_id"),
     (#"{"model":{"type":"BPE","merges":[]}}"#, "vocab"), (#"{"model":{"type":"BPE","vocab":{}}}"#, "merges"),
     (#"{"model":{"type":"BPE","vocab":{},"merges":[]}}"#, "empty"),
     (#"{"model":{"type":"BPE","vocab":{"a":"x"},"merges":[]}}"#, "not an integer"),
@@ -41,7 +46,10 @@ import Testing
     (#"{"model":\#(model),"pre_tokenizer":{"type":"Split","pattern":{"Regex":"("},"behavior":"Isolated"}}"#, "pattern"),
     (#"{"model":\#(model),"pre_tokenizer":{"type":"Split","pattern":{"String":"x"},"behavior":"Odd"}}"#, "Odd"),
     (#"{"model":\#(model),"pre_tokenizer":{"type":"Split","behavior":"Isolated"}}"#, "pattern"),
-    (#"{"model":\#(model),"normalizer":{"type":"NFKC"}}"#, "NFKC"),
+    (#"{"model":\#(model),"normalizer":{"type":"BertNormalizer"}}"#, "BertNormalizer"),
+    (#"{"model":\#(model),"normalizer":{"type":"Precompiled"}}"#, "precompiled_charsmap"),
+    (#"{"model":\#(model),"normalizer":{"type":"Precompiled","precompiled_charsmap":"?"}}"#, "base64"),
+    (#"{"model":\#(model),"normalizer":{"type":"Precompiled","precompiled_charsmap":"/////w=="}}"#, "too short"),
     (#"{"model":\#(model),"decoder":{"type":"WordPiece"}}"#, "WordPiece"),
     (#"{"model":\#(model),"post_processor":{"type":"Odd"}}"#, "Odd"),
     (
@@ -108,7 +116,7 @@ import Testing
   @Test func damagedFiles() throws {
     let folder = try TemporaryFolder()
     var random = SeededRandom(seed: 11)
-    for name in ["bytes_cl100k", "characters_llama2", "characters_metaspace"] {
+    for name in ["bytes_cl100k", "characters_llama2", "characters_metaspace", "unigram_bytes", "charsmap"] {
       let original = Array(JSONValue.object(try GoldenKind.named(name).json).serialized().utf8)
       for _ in 0..<60 {
         var bytes = original

@@ -28,6 +28,13 @@ public struct AddedToken: Sendable, Equatable {
     self.isNormalized = isNormalized
     self.isSpecial = isSpecial
   }
+
+  /// The same token with another id.
+  func with(id: Int32) -> AddedToken {
+    AddedToken(
+      id: id, content: content, takesSpaceOnLeft: takesSpaceOnLeft, takesSpaceOnRight: takesSpaceOnRight,
+      isSingleWord: isSingleWord, isNormalized: isNormalized, isSpecial: isSpecial)
+  }
 }
 
 /// Finds added tokens in a text: the leftmost, and of those at one place the longest.

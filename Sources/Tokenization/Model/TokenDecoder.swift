@@ -13,6 +13,8 @@ struct TokenDecoder: Sendable {
     case replace(TextPattern, [UInt8])
     case strip(Unicode.Scalar, start: Int, stop: Int)
     case metaspace(replacement: Unicode.Scalar, dropsFirst: Bool)
+    /// The sign that ends words becomes a space, but for the last one.
+    case wordEnd([UInt8])
     case sequence([Step])
 
     var flattened: [Step] {
@@ -26,6 +28,10 @@ struct TokenDecoder: Sendable {
   let leading: (scalar: Unicode.Scalar, count: Int)?
   /// What is taken off the end of the whole text, so many times.
   let trailing: (scalar: Unicode.Scalar, count: Int)?
+  /// Whether a text's first token becomes other bytes than the same token further on.
+  let treatsFirstApart: Bool
+  /// Whether a text's last token does.
+  let treatsLastApart: Bool
   private let perToken: [Step]
 
   /// Reads the description in tokenizer.json.
@@ -52,6 +58,7 @@ struct TokenDecoder: Sendable {
     case "Metaspace":
       let scheme = value["prepend_scheme"]?.string ?? ((value["add_prefix_space"]?.bool ?? true) ? "always" : "never")
       return .metaspace(replacement: try scalar("replacement", "\u{2581}"), dropsFirst: scheme != "never")
+    case "BPEDecoder": return .wordEnd(Array((value["suffix"]?.string ?? "</w>").utf8))
     case "Sequence":
       var steps: [Step] = []
       for (index, step) in (value["decoders"]?.array ?? []).enumerated() {
@@ -61,7 +68,7 @@ struct TokenDecoder: Sendable {
     default:
       throw TokenizationError(
         "\(place): the decoder \"\(type)\" is not known; known are ByteLevel, ByteFallback, Fuse, Replace, Strip, "
-          + "Metaspace and Sequence")
+          + "Metaspace, BPEDecoder and Sequence")
     }
   }
 
@@ -72,6 +79,8 @@ struct TokenDecoder: Sendable {
     var trailing: (Unicode.Scalar, Int)?
     var perToken: [Step] = []
     var isFused = false
+    var treatsFirstApart = false
+    var treatsLastApart = false
     for step in step?.flattened ?? [] {
       switch step {
       case .fuse: isFused = true
@@ -79,30 +88,43 @@ struct TokenDecoder: Sendable {
         if start > 0 { leading = (scalar, start) }
         if stop > 0 { trailing = (scalar, stop) }
       case .metaspace(_, let dropsFirst):
-        if dropsFirst { leading = (" ", 1) }
+        treatsFirstApart = treatsFirstApart || dropsFirst
+        perToken.append(step)
+      case .wordEnd:
+        treatsLastApart = true
         perToken.append(step)
       default: perToken.append(step)
       }
     }
     self.leading = leading
     self.trailing = trailing
+    self.treatsFirstApart = treatsFirstApart
+    self.treatsLastApart = treatsLastApart
     self.perToken = perToken
   }
 
   /// The bytes of one token, and whether it is a lone byte of a character.
-  func decode(_ token: String) -> (bytes: [UInt8], isByte: Bool) {
+  func decode(_ token: String, isFirst: Bool = false, isLast: Bool = false) -> (bytes: [UInt8], isByte: Bool) {
     var text = token
     for step in perToken {
       switch step {
       case .byteLevel: return (ByteAlphabet.decode(text) ?? Array(text.utf8), false)
       case .byteFallback: if let byte = Self.byte(of: text) { return ([byte], true) }
       case .replace(let pattern, let content): text = Self.replace(text, pattern, content)
-      case .metaspace(let replacement, _):
-        text = Self.replace(text, .literal(Array(String(replacement).utf8)), [0x20])
+      case .metaspace(let replacement, let dropsFirst):
+        text = Self.replace(text, .literal(Array(String(replacement).utf8)), isFirst && dropsFirst ? [] : [0x20])
+      case .wordEnd(let sign): text = Self.replace(text, .literal(sign), isLast ? [] : [0x20])
       case .strip(let scalar, let start, let stop):
         var scalars = Substring(text).unicodeScalars
-        for _ in 0..<start where scalars.first == scalar { scalars.removeFirst() }
-        for _ in 0..<stop where scalars.last == scalar { scalars.removeLast() }
+        var (left, right) = (start, stop)
+        while left > 0, scalars.first == scalar {
+          scalars.removeFirst()
+          left -= 1
+        }
+        while right > 0, scalars.last == scalar {
+          scalars.removeLast()
+          right -= 1
+        }
         text = String(scalars)
       case .fuse, .sequence: break
       }

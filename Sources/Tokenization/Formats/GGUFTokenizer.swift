@@ -1,6 +1,6 @@
 /// The tokenizer in the metadata of a GGUF file, key by key (`tokenizer.ggml.…`).
 public struct GGUFTokenizerMetadata: Sendable {
-  /// `model`: `gpt2` (byte-level BPE) or `llama` (SentencePiece BPE).
+  /// `model`: `gpt2` (byte-level BPE), `llama` (SentencePiece BPE) or `t5` (Unigram).
   public var model: String
   /// `pre`: how texts are cut before BPE.
   public var pre: String
@@ -28,6 +28,12 @@ public struct GGUFTokenizerMetadata: Sendable {
   public var addEOS: Bool?
   /// `add_space_prefix`; `nil` leaves it to the model.
   public var addSpacePrefix: Bool?
+  /// `remove_extra_whitespaces`; `nil` leaves it to the model.
+  public var removeExtraWhitespaces: Bool?
+  /// `precompiled_charsmap`: SentencePiece's rules of normalization.
+  public var precompiledCharsmap: [UInt8] = []
+  /// `general.architecture`: some families' files leave out how their special tokens treat white space.
+  public var architecture = ""
   /// `tokenizer.chat_template`.
   public var chatTemplate: String?
 
@@ -89,6 +95,7 @@ enum GGUFTokenizer {
       }
     }
     parts.addedTokens.removeAll(where: \.content.isEmpty)
+    restoreSpaces(metadata, &parts)
     parts.verbatimTokens = Set(parts.addedTokens.map(\.id))
     for (name, id) in [
       ("bos_token", metadata.bosTokenID), ("eos_token", metadata.eosTokenID), ("unk_token", metadata.unkTokenID),
@@ -109,12 +116,13 @@ enum GGUFTokenizer {
     case "llama":
       try readSentencePieces(metadata, &parts)
       addsBOS = true
+    case "t5": try readUnigram(metadata, &parts)
     default:
       throw TokenizationError(
-        "tokenizer.ggml.model: \"\(metadata.model)\" is not known; known are gpt2 and llama")
+        "tokenizer.ggml.model: \"\(metadata.model)\" is not known; known are gpt2, llama and t5")
     }
     if metadata.addBOS ?? addsBOS, let id = parts.specialTokenIDs["bos_token"] { parts.prefix = [id] }
-    if metadata.addEOS ?? false, let id = parts.specialTokenIDs["eos_token"] { parts.suffix = [id] }
+    if metadata.addEOS ?? (metadata.model == "t5"), let id = parts.specialTokenIDs["eos_token"] { parts.suffix = [id] }
     if let source = metadata.chatTemplate {
       do {
         parts.chatTemplate = try ChatTemplate(source: source)
@@ -132,32 +140,86 @@ enum GGUFTokenizer {
     var merges: [(left: String, right: String)] = []
     merges.reserveCapacity(metadata.merges.count)
     for (index, merge) in metadata.merges.enumerated() {
-      guard let pair = TokenizerFiles.pair(merge) else {
+      guard let pair = TokenizerJSON.pair(merge) else {
         throw TokenizationError("tokenizer.ggml.merges[\(index)]: \"\(merge)\" is not two tokens")
       }
       merges.append(pair)
     }
     parts.merges = .ranked(merges)
     let cutting = try GGUFPreTokenizer.named(metadata.pre)
-    var steps: [PreTokenizer] = []
-    for pattern in cutting.patterns {
-      // The models whose GGUF says `\p{N}` have `Digits` in their tokenizer.json.
-      steps.append(pattern == #"\p{N}"# ? .digits(individual: true) : try .isolating(pattern))
-    }
-    parts.preTokenizer = .sequence(
-      steps + [.byteLevel(addPrefixSpace: metadata.addSpacePrefix ?? false, cuts: false)])
+    parts.preTokenizer = try KnownPatterns.byteLevel(
+      cutting.patterns, addsPrefixSpace: metadata.addSpacePrefix ?? false)
     parts.ignoresMerges = cutting.ignoresMerges
     parts.decoder = .byteLevel
     return cutting.addsBOS
   }
 
-  private static func readSentencePieces(
-    _ metadata: GGUFTokenizerMetadata, _ parts: inout TokenizerParts
-  ) throws(TokenizationError) {
+  /// Sets how the special tokens of the Phi family take in white space, which GGUF has no key for.
+  ///
+  /// Phi-3's take in what follows them, but for three; Phi-4's, known by `<|im_sep|>`, what is on both sides.
+  private static func restoreSpaces(_ metadata: GGUFTokenizerMetadata, _ parts: inout TokenizerParts) {
+    guard metadata.architecture == "phi3" else { return }
+    let isPhi4 = metadata.model == "gpt2" && parts.addedTokens.contains { $0.content == "<|im_sep|>" }
+    guard isPhi4 || metadata.model == "llama" else { return }
+    for index in parts.addedTokens.indices {
+      let isPlain = !isPhi4 && ["<unk>", "<s>", "<|endoftext|>"].contains(parts.addedTokens[index].content)
+      parts.addedTokens[index].takesSpaceOnLeft = isPhi4
+      parts.addedTokens[index].takesSpaceOnRight = !isPlain
+    }
+  }
+
+  /// The ids of pieces that no text becomes: control, unknown and byte pieces.
+  private static func hiddenIDs(_ metadata: GGUFTokenizerMetadata) -> Set<Int> {
+    Set(
+      metadata.tokenTypes.indices.filter { index in
+        let type = TokenType(rawValue: metadata.tokenTypes[index])
+        return type == .control || type == .unknown || type == .byte
+      })
+  }
+
+  private static func checkScores(_ metadata: GGUFTokenizerMetadata) throws(TokenizationError) {
     guard metadata.scores.count == metadata.tokens.count else {
       throw TokenizationError(
         "tokenizer.ggml.scores has \(metadata.scores.count) entries for \(metadata.tokens.count) tokens")
     }
+  }
+
+  private static func readUnigram(
+    _ metadata: GGUFTokenizerMetadata, _ parts: inout TokenizerParts
+  ) throws(TokenizationError) {
+    try checkScores(metadata)
+    guard !metadata.scores.contains(where: \.isNaN) else {
+      throw TokenizationError("tokenizer.ggml.scores: a score is not a number")
+    }
+    let types = metadata.tokenTypes
+    let normal = metadata.scores.indices.filter { types.isEmpty || types[$0] == TokenType.normal.rawValue }
+      .map { Double(metadata.scores[$0]) }
+    let (least, greatest) = (normal.min() ?? 0, normal.max() ?? 0)
+    parts.hiddenIDs = hiddenIDs(metadata)
+    parts.unusedIDs = Set(types.indices.filter { types[$0] == TokenType.unused.rawValue })
+    parts.merges = .unigram(
+      TokenizerParts.Unigram(
+        scores: metadata.scores.map(Double.init), range: least...greatest,
+        options: UnigramEncoder.Options(
+          unknown: parts.specialTokenIDs["unk_token"] ?? -1, isSinglePrecision: true, looksUpUnknown: false)))
+    let addsPrefix = metadata.addSpacePrefix ?? true
+    let map = metadata.precompiledCharsmap
+    parts.normalizer = .sentencePiece(
+      SentencePieceNormalizer(
+        characterMap: map.isEmpty
+          ? nil : try PrecompiledCharacterMap(map, at: "tokenizer.ggml.precompiled_charsmap"),
+        addsDummyPrefix: addsPrefix, removesExtraSpaces: metadata.removeExtraWhitespaces ?? false, escapesSpaces: true,
+        spaceIsSuffix: false))
+    parts.decoder = .sequence(
+      [.replace(.literal(Array("\u{2581}".utf8)), [0x20]), .fuse]
+        + (addsPrefix ? [.strip(" ", start: 1, stop: 0)] : []))
+  }
+
+  private static func readSentencePieces(
+    _ metadata: GGUFTokenizerMetadata, _ parts: inout TokenizerParts
+  ) throws(TokenizationError) {
+    try checkScores(metadata)
+    parts.hiddenIDs = hiddenIDs(metadata)
     parts.merges = .scored(metadata.scores)
     parts.usesByteFallback = true
     parts.fusesUnknown = true

@@ -1,39 +1,9 @@
 import JSONValues
 
-extension Tokenizer {
-  /// Reads the tokenizer of a model folder in Hugging Face's layout.
-  ///
-  /// `tokenizer.json` must be there. `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` and
-  /// `chat_template.jinja` are read where they are. Throws a `TokenizationError` that names the file and the key.
-  public convenience init(folder: String) throws {
-    try self.init(TokenizerFiles.read(folder))
-  }
-}
-
-/// Reads the files of a model folder.
-enum TokenizerFiles {
-  static func read(_ folder: String) throws(TokenizationError) -> TokenizerParts {
-    let path = folder + "/tokenizer.json"
-    guard let json = try TextFile.json(path) else {
-      throw TokenizationError("\(path): no such file; a model folder needs its tokenizer.json")
-    }
-    var parts = try readTokenizer(json, path)
-    let config = try TextFile.json(folder + "/tokenizer_config.json")
-    let map = try TextFile.json(folder + "/special_tokens_map.json")
-    try addTokens(config, folder + "/tokenizer_config.json", &parts)
-    try readSpecialTokens(config, map, folder, &parts)
-    try readTemplates(config, folder, &parts)
-    let generation = try TextFile.json(folder + "/generation_config.json")
-    let ends = generation?["eos_token_id"]
-    for id in ends?.array ?? [ends].compactMap({ $0 }) {
-      if let id = id.integer, let id = Int32(exactly: id), id >= 0 { parts.moreEndTokenIDs.append(id) }
-    }
-    return parts
-  }
-
-  // MARK: tokenizer.json
-
-  private static func readTokenizer(_ json: JSONValue, _ path: String) throws(TokenizationError) -> TokenizerParts {
+/// Reads `tokenizer.json`, the file of Hugging Face's `tokenizers`.
+enum TokenizerJSON {
+  /// Reads a whole file; `path` is named in errors.
+  static func read(_ json: JSONValue, _ path: String) throws(TokenizationError) -> TokenizerParts {
     guard json.object != nil else {
       throw TokenizationError("\(path): the file must be a JSON object, not \(json.kind)")
     }
@@ -54,7 +24,8 @@ enum TokenizerFiles {
     return parts
   }
 
-  private static func addedToken(
+  /// Reads an added token's description.
+  static func addedToken(
     _ value: JSONValue, id: Int32, at place: String
   ) throws(TokenizationError) -> AddedToken {
     guard let content = value["content"]?.string else { throw TokenizationError("\(place): \"content\" is missing") }
@@ -69,10 +40,51 @@ enum TokenizerFiles {
     _ model: JSONValue?, _ path: String, _ parts: inout TokenizerParts
   ) throws(TokenizationError) {
     guard let model, model.object != nil else { throw TokenizationError("\(path): \"model\" is missing") }
-    let type = model["type"]?.string ?? (model["merges"] == nil ? "" : "BPE")
-    guard type == "BPE" else {
-      throw TokenizationError("\(path): the model type \"\(type)\" is not known; known is BPE")
+    // Old files do not say which model they have.
+    let guess = model["merges"] != nil ? "BPE" : model["unk_id"] != nil ? "Unigram" : ""
+    let type = model["type"]?.string ?? guess
+    switch type {
+    case "BPE": try readBytePairs(model, path, &parts)
+    case "Unigram": try readUnigram(model, path, &parts)
+    default:
+      throw TokenizationError("\(path): the model type \"\(type)\" is not known; known are BPE and Unigram")
     }
+  }
+
+  private static func readUnigram(
+    _ model: JSONValue, _ path: String, _ parts: inout TokenizerParts
+  ) throws(TokenizationError) {
+    guard let list = model["vocab"]?.array else {
+      throw TokenizationError("\(path): \"model.vocab\" is missing or no array")
+    }
+    var scores: [Double] = []
+    scores.reserveCapacity(list.count)
+    parts.vocabulary.reserveCapacity(list.count)
+    for (id, entry) in list.enumerated() {
+      guard let text = entry[0]?.string, let score = entry[1]?.double, !score.isNaN else {
+        throw TokenizationError("\(path): model.vocab[\(id)] must be a token and its score")
+      }
+      parts.vocabulary.append((text, id))
+      scores.append(score)
+    }
+    var unknown = -1
+    if let value = model["unk_id"], !value.isNull {
+      guard let id = value.integer, list.indices.contains(id) else {
+        throw TokenizationError("\(path): model.unk_id must be the id of one of the \(list.count) tokens")
+      }
+      unknown = id
+    }
+    let (least, greatest) = (scores.min() ?? 0, scores.max() ?? 0)
+    parts.merges = .unigram(
+      TokenizerParts.Unigram(
+        scores: scores, range: least...greatest,
+        options: UnigramEncoder.Options(
+          unknown: Int32(truncatingIfNeeded: unknown), usesByteFallback: model["byte_fallback"]?.bool ?? false)))
+  }
+
+  private static func readBytePairs(
+    _ model: JSONValue, _ path: String, _ parts: inout TokenizerParts
+  ) throws(TokenizationError) {
     for key in ["continuing_subword_prefix", "end_of_word_suffix"] {
       if let text = model[key]?.string, !text.isEmpty {
         throw TokenizationError("\(path): model.\(key) \"\(text)\" is not known; it must be null or empty")
@@ -169,77 +181,6 @@ enum TokenizerFiles {
       throw TokenizationError(
         "\(place): the post-processor \"\(value["type"]?.string ?? "")\" is not known; known are ByteLevel, "
           + "TemplateProcessing, BertProcessing, RobertaProcessing and Sequence")
-    }
-  }
-
-  // MARK: tokenizer_config.json
-
-  /// Adds the tokens that only tokenizer_config.json knows.
-  private static func addTokens(
-    _ config: JSONValue?, _ path: String, _ parts: inout TokenizerParts
-  ) throws(TokenizationError) {
-    guard let tokens = config?["added_tokens_decoder"]?.object else { return }
-    let known = Set(parts.addedTokens.map { Array($0.content.utf8) })
-    for (key, value) in tokens {
-      guard let id = Int32(key) else { throw TokenizationError("\(path): added_tokens_decoder: \"\(key)\" is no id") }
-      let token = try addedToken(value, id: id, at: "\(path): added_tokens_decoder.\(key)")
-      if !known.contains(Array(token.content.utf8)) { parts.addedTokens.append(token) }
-    }
-  }
-
-  private static let specialNames = [
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
-  ]
-
-  private static func readSpecialTokens(
-    _ config: JSONValue?, _ map: JSONValue?, _ folder: String, _ parts: inout TokenizerParts
-  ) throws(TokenizationError) {
-    for name in specialNames {
-      let value = config?[name] ?? map?[name]
-      if let content = value?.string ?? value?["content"]?.string { parts.specialTokens.append((name, content)) }
-    }
-    var ids = [Int32?](repeating: nil, count: parts.specialTokens.count)
-    func note(_ text: String, _ id: Int) {
-      for (index, token) in parts.specialTokens.enumerated() where PythonText.isSame(token.content, text) {
-        ids[index] = Int32(exactly: id)
-      }
-    }
-    for (text, id) in parts.vocabulary { note(text, id) }
-    for token in parts.addedTokens { note(token.content, Int(token.id)) }
-    for (token, id) in zip(parts.specialTokens, ids) {
-      parts.specialTokenIDs[token.name] = id
-      if id == nil {
-        parts.remarks.append("\(folder): \(token.name) is \"\(token.content)\", which is not in the vocabulary")
-      }
-    }
-  }
-
-  private static func readTemplates(
-    _ config: JSONValue?, _ folder: String, _ parts: inout TokenizerParts
-  ) throws(TokenizationError) {
-    func template(_ source: String, _ place: String) throws(TokenizationError) -> ChatTemplate {
-      do {
-        return try ChatTemplate(source: source)
-      } catch {
-        throw TokenizationError("\(place): \(error)")
-      }
-    }
-    let path = folder + "/tokenizer_config.json"
-    if let bytes = try TextFile.read(folder + "/chat_template.jinja") {
-      parts.chatTemplate = try template(String(decoding: bytes, as: UTF8.self), folder + "/chat_template.jinja")
-    } else if let source = config?["chat_template"]?.string {
-      parts.chatTemplate = try template(source, path)
-    } else if let list = config?["chat_template"]?.array {
-      for entry in list {
-        guard let name = entry["name"]?.string, let source = entry["template"]?.string else {
-          throw TokenizationError("\(path): chat_template: each entry needs \"name\" and \"template\"")
-        }
-        switch name {
-        case "default": parts.chatTemplate = try template(source, path)
-        case "tool_use": parts.toolChatTemplate = try template(source, path)
-        default: break
-        }
-      }
     }
   }
 }
