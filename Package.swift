@@ -74,7 +74,7 @@ let package = Package(
     tests(of: "Tensors"),
     tests(of: "ModelFiles", ["CBlockFormats", "JSONValues"]),
     tests(of: "Hub", ["CHub"]),
-    tests(of: "Tokenization", ["ModelFiles", "JSONValues"]),
+    tests(of: "Tokenization", ["ModelFiles", "JSONValues", "CTokenization"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),

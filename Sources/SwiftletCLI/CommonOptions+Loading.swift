@@ -37,8 +37,13 @@ extension ModelOptions {
   /// The tokenizer of the model that the command line names; a folder needs no weights for it, and a tokenizer's own
   /// file no model.
   static func loadTokenizer(_ arguments: ParsedArguments) throws -> Tokenizer {
+    try loadTokenizer(arguments[model])
+  }
+
+  /// The tokenizer of a model by its name; a folder needs no weights for it.
+  static func loadTokenizer(_ model: String) throws -> Tokenizer {
     try readingInput {
-      let path = try path(arguments[model])
+      let path = try path(model)
       return try isGGUF(path) ? Checkpoint.open(path: path).makeTokenizer() : Tokenizer(path: path)
     }
   }

@@ -164,6 +164,9 @@ public final class Tokenizer: Sendable {
     }
   }
 
+  /// Forgets the words of earlier calls, so that a measurement begins where a program does.
+  package func forgetWords() { scratches.removeAll() }
+
   private func encode(
     _ text: String, _ addSpecialTokens: Bool, _ parseSpecialTokens: Bool, tracksRanges: Bool
   ) -> Encoding {

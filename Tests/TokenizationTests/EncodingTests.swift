@@ -107,20 +107,6 @@ import Testing
     #expect(tokenizer.tokenID("") == nil)
   }
 
-  /// White space as the patterns' own engines see it: U+180E is none.
-  @Test func spacesInPatterns() throws {
-    #expect(
-      RegularExpression.withUnicodeSpaces(#"\s+(?!\S)|[^\s\d]|\\s|[\]\s]"#).hasPrefix(#"[\t-\r\x{85}\p{Z}]+(?![^"#))
-    let pattern = TextPattern.expression(try RegularExpression(#"\s+"#))
-    var matches: [Range<Int>] = []
-    let text = Array("a \u{180E}\u{2003}\u{85}b".utf8)
-    text.withUnsafeBufferPointer { text in
-      guard let base = text.baseAddress else { return }
-      pattern.forEach(in: base, 0..<text.count) { if $1 { matches.append($0) } }
-    }
-    #expect(matches == [1..<2, 5..<10])
-  }
-
   /// Long runs without a place to cut: time grows with the length, not with its square.
   @Test(arguments: ["a", " ", "é", "🙂", "\n", "1", "'", "ab", "<", "<|", " a", "日本"])
   func longRuns(_ unit: String) throws {

@@ -15,19 +15,26 @@ enum BenchCommand: RunnableCommand {
     repeated: "workload", aliases: ["w"], "NAME",
     "What to time, may be repeated: \(standard.joined(separator: ", ")), or with other sizes; all of these when not given."
   )
+  private static let text = Option<String?>(
+    "text", "FILE", "Time the model's tokenizer on a text instead, by one thread; it needs no weights.")
   private static let repetitions = Option(
     "repetitions", aliases: ["steps"], "N", default: 5, in: 1...10000, "Timed repetitions after two that warm up.")
 
   static let command = Command(
     name: "bench", summary: "Time training, prompts and answers on this machine.",
-    examples: ["--model model.gguf", "--model model.gguf --workload train:8x256 --json"],
-    options: [model.declaration, workload.declaration, repetitions.declaration, JSONOption.json.declaration]
-      + ModelOptions.machine)
+    examples: [
+      "--model model.gguf", "--model model.gguf --workload train:8x256 --json", "--model phi-4/ --text book.txt",
+    ],
+    options: [
+      model.declaration, workload.declaration, text.declaration, repetitions.declaration,
+      JSONOption.json.declaration,
+    ] + ModelOptions.machine)
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[model] else {
       throw InputFailure("--model is missing; name a model folder or a .gguf file")
     }
+    if let file = arguments[text] { return try time(tokenizerOf: path, on: file, arguments) }
     let names = arguments[workload]
     let workloads = try (names.isEmpty ? standard : names).map { name in
       guard let workload = Benchmark.Workload(name) else {
@@ -49,6 +56,29 @@ enum BenchCommand: RunnableCommand {
     }
   }
 
+  private static func time(tokenizerOf path: String, on file: String, _ arguments: ParsedArguments) throws {
+    guard arguments[workload].isEmpty else { throw InputFailure("--text times the tokenizer; leave out --workload") }
+    let tokenizer = try ModelOptions.loadTokenizer(path)
+    let row = TokenizerBenchmark.run(tokenizer, on: try TextFiles.text(file), repetitions: arguments[repetitions])
+    let (rate, bytes) = (Double(row.tokens) / row.seconds, Double(row.bytes) / row.seconds)
+    guard arguments[JSONOption.json] else {
+      let megabytes = "\(Formatting.fixed(bytes / 1e6, 1)) MB/s"
+      let milliseconds = "\(Formatting.fixed(row.seconds * 1000, 1)) ms"
+      return try StandardOutput.write(
+        "tokenize  \(Formatting.count(rate)) tokens/s  \(megabytes)  \(milliseconds)  \(row.tokens) tokens\n")
+    }
+    let object: JSONObject = [
+      "name": "tokenize", "tokens_per_second": .number(rate), "bytes_per_second": .number(bytes),
+      "step_seconds": .number(row.seconds), "bytes": .integer(row.bytes), "tokens": .integer(row.tokens),
+      "ids_crc32": .string(row.checksum), "threads": .integer(1), "device": .string(Machine.current.processor),
+      "commit": commit,
+    ]
+    try StandardOutput.write(JSONValue.object(object).serialized() + "\n")
+  }
+
+  // A binary does not know where it was built from; script/bench does.
+  private static var commit: JSONValue { getenv("SWIFTLET_COMMIT").map { .string(String(cString: $0)) } ?? .null }
+
   private static func json(_ row: Benchmark.Row, _ device: String) -> String {
     var object: JSONObject = [
       "name": .string(row.name), "tokens_per_second": .number(row.tokensPerSecond),
@@ -59,8 +89,7 @@ enum BenchCommand: RunnableCommand {
     object["grad_norm"] = row.gradientNorm.map { .number($0) }
     object["shares"] = .object(JSONObject(row.shares.map { (key: $0.name, value: .number($0.share)) }))
     object["device"] = .string("\(Machine.current.processor), \(device)")
-    // A binary does not know where it was built from; script/bench does.
-    object["commit"] = getenv("SWIFTLET_COMMIT").map { .string(String(cString: $0)) } ?? .null
+    object["commit"] = commit
     return JSONValue.object(object).serialized() + "\n"
   }
 

@@ -2,6 +2,7 @@ import CPCRE2
 
 /// A compiled pattern over UTF-8 with Unicode properties, translated to machine code where PCRE2 can.
 ///
+/// The Unicode version is that of `UnicodeClasses`, whatever PCRE2's own (`PatternTranslation`).
 /// It is made once and used by any number of threads; each use brings its own `Matcher`.
 final class RegularExpression: @unchecked Sendable {
   /// The pattern as its file has it.
@@ -11,7 +12,7 @@ final class RegularExpression: @unchecked Sendable {
 
   init(_ pattern: String) throws(TokenizationError) {
     self.pattern = pattern
-    var source = Array(Self.withUnicodeSpaces(pattern).utf8)
+    var source = Array(PatternTranslation.translated(pattern).utf8)
     var number: Int32 = 0
     var offset = 0
     let options = UInt32(PCRE2_UTF) | UInt32(PCRE2_UCP) | UInt32(PCRE2_NEVER_BACKSLASH_C)
@@ -19,46 +20,13 @@ final class RegularExpression: @unchecked Sendable {
       var text = [UInt8](repeating: 0, count: 256)
       let length = pcre2_get_error_message_8(number, &text, text.count)
       let message = String(decoding: text.prefix(max(0, Int(length))), as: UTF8.self)
-      throw TokenizationError("the pattern \"\(pattern)\" does not compile: \(message) at offset \(offset)")
+      throw TokenizationError("the pattern \"\(pattern)\" does not compile: \(message)")
     }
     self.code = code
     isTranslated = pcre2_jit_compile_8(code, UInt32(PCRE2_JIT_COMPLETE)) == 0
   }
 
   deinit { pcre2_code_free_8(code) }
-
-  /// Spells out `\s` and `\S` as Unicode's White_Space.
-  ///
-  /// PCRE2 counts U+180E among the spaces; the engines for which these patterns were written do not.
-  static func withUnicodeSpaces(_ pattern: String) -> String {
-    let members = "\\t-\\r\\x{85}\\p{Z}"
-    var result = ""
-    var inClass = false
-    var isEscaped = false
-    for scalar in pattern.unicodeScalars {
-      if isEscaped {
-        isEscaped = false
-        switch scalar {
-        case "s": result += inClass ? members : "[\(members)]"
-        case "S" where !inClass: result += "[^\(members)]"
-        default:
-          result += "\\"
-          result.unicodeScalars.append(scalar)
-        }
-        continue
-      }
-      switch scalar {
-      case "\\":
-        isEscaped = true
-        continue
-      case "[": inClass = true
-      case "]": inClass = false
-      default: break
-      }
-      result.unicodeScalars.append(scalar)
-    }
-    return isEscaped ? result + "\\" : result
-  }
 }
 
 /// One thread's use of a `RegularExpression`: finds matches from left to right in bytes that are known to be UTF-8.

@@ -19,29 +19,18 @@ struct WordScanner: Sendable, Equatable {
     self.init(kind: kind)
   }
 
-  private static let kinds: [String: sl_word_kind] = {
-    let contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-    let lower = #"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"#
-    let upper = #"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"#
-    let before = #"[^\r\n\p{L}\p{N}]?"#
-    let spaces = #"|\s*[\r\n]+|\s+(?!\S)|\s+"#
-    let signs = #"| ?[^\s\p{L}\p{N}]+[\r\n]*"# + spaces
-    func o200k(_ contractions: String, digits: String) -> String {
-      before + upper + "*" + lower + "+" + contractions + "|" + before + upper + "+" + lower + "*" + contractions
-        + #"|\p{N}"# + digits + #"| ?[^\s\p{L}\p{N}]+[\r\n/]*"# + spaces
-    }
-    return [
-      PreTokenizer.gpt2Pattern: SL_WORDS_GPT2,
-      // tiktoken's ways to write the same.
-      #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#: SL_WORDS_GPT2,
-      #"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"#: SL_WORDS_GPT2,
-      contractions + "|" + before + #"\p{L}+|\p{N}{1,3}"# + signs: SL_WORDS_CL100K,
-      contractions + "|" + before + #"\p{L}+|\p{N}"# + signs: SL_WORDS_QWEN2,
-      contractions + "|" + before + #"[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"# + spaces: SL_WORDS_QWEN35,
-      o200k(contractions + "?", digits: "{1,3}"): SL_WORDS_O200K,
-      o200k("", digits: ""): SL_WORDS_TEKKEN,
-    ]
-  }()
+  private static let kinds: [String: sl_word_kind] = [
+    KnownPatterns.gpt2: SL_WORDS_GPT2,
+    // tiktoken's ways to write the same.
+    #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#: SL_WORDS_GPT2,
+    #"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"#: SL_WORDS_GPT2,
+    KnownPatterns.cl100k(digits: "{1,3}"): SL_WORDS_CL100K,
+    KnownPatterns.tiktokenCL100K: SL_WORDS_CL100K_TAIL,
+    KnownPatterns.cl100k(digits: ""): SL_WORDS_QWEN2,
+    KnownPatterns.qwen35: SL_WORDS_QWEN35,
+    KnownPatterns.o200k: SL_WORDS_O200K,
+    KnownPatterns.tekken: SL_WORDS_TEKKEN,
+  ]
 
   /// Calls `body` with the ends of the words of a range, some hundreds at a time; the first begins where the range does.
   ///

@@ -1,11 +1,14 @@
 /// The CRC-32 of zlib, PNG and Ethernet (polynomial 0xEDB88320), eight bytes at a time.
 ///
 /// It finds the damage that disks and killed processes do; it is no protection against intent.
-struct CRC32 {
+package struct CRC32 {
   private var state: UInt32 = ~0
 
+  /// The checksum of no bytes.
+  package init() {}
+
   /// Takes in more bytes.
-  mutating func update(_ bytes: UnsafeRawBufferPointer) {
+  package mutating func update(_ bytes: UnsafeRawBufferPointer) {
     var state = self.state
     Self.tables.withUnsafeBufferPointer { table in
       var position = 0
@@ -30,7 +33,7 @@ struct CRC32 {
   var value: UInt32 { ~state }
 
   /// The checksum as eight hexadecimal digits.
-  var hexadecimal: String {
+  package var hexadecimal: String {
     let digits = String(value, radix: 16)
     return String(repeating: "0", count: 8 - digits.count) + digits
   }
