@@ -78,7 +78,7 @@ let package = Package(
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
-    tests(of: "Export", ["ModelFiles", "Training", "JSONValues"]),
+    tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
     tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
     tests(of: "SwiftletCLI", ["JSONValues"]),
   ],

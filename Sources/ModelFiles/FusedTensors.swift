@@ -40,6 +40,16 @@ public enum FusedTensors {
     return result
   }
 
+  /// The fused tensor that a weight under a Llama's name belongs to, with the projections in it; `nil` for none.
+  public static func place(of name: String) -> (name: String, modules: [TargetModule])? {
+    for (fused, modules) in parts {
+      for module in modules where name.hasSuffix(".\(module.rawValue).weight") {
+        return (name.replacing(".\(module.rawValue).", with: ".\(fused)."), modules)
+      }
+    }
+    return nil
+  }
+
   /// What stands before and after the projection's name, and the projections that a name stands for.
   private static func fused(_ name: String) -> (prefix: String, suffix: String, modules: [TargetModule])? {
     for (fused, modules) in parts {

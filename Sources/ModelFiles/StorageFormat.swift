@@ -108,6 +108,9 @@ public enum StorageFormat: String, Sendable, CaseIterable {
     }
   }
 
+  /// Whether it holds floating-point numbers of 16 bits or more, one by one.
+  public var isFloat: Bool { [.float64, .float32, .float16, .bfloat16].contains(self) }
+
   /// The bytes of a tensor; `nil` when its rows are no whole blocks or a product leaves 64 bits.
   func byteCount(shape: [Int]) -> Int? {
     let block = block

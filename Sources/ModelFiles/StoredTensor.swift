@@ -112,6 +112,11 @@ public struct StoredTensor: Sendable {
   /// Gives back the memory of the tensor's pages, so that loading a model does not keep the file resident.
   public func releasePages() { file.release(range) }
 
+  /// Gives back the memory of some of the tensor's bytes.
+  public func releasePages(_ bytes: Range<Int>) {
+    file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)
+  }
+
   private func check(_ rows: Range<Int>) throws(ModelFileError) {
     if !format.isDecodable {
       throw ModelFileError(

@@ -90,6 +90,7 @@ public final class LanguageModel {
       for (index, token) in tokens.enumerated() {
         try embedding.decode(rows: Int(token)..<Int(token) + 1, into: base + index * shape.hidden)
       }
+      try embedding.requireFinite(base, count: rows.count)
     }
     try rows.withUnsafeBytes { try device.upload($0, to: x.prefix(tokens.count)) }
   }

@@ -23,6 +23,7 @@ struct WeightLoader {
     defer { tensor.releasePages() }
     return try device.makeFrozenMatrix(outputs: outputs, inputs: inputs, directions: directions) {
       try tensor.decode(rows: $0, into: $1)
+      try tensor.requireFinite($1, count: $0.count * inputs)
     }
   }
 
@@ -39,9 +40,9 @@ struct WeightLoader {
     guard tensor.shape == [count] else {
       throw ModelError("\(checkpoint.path): tensor \(name) is \(tensor.shape), the configuration asks for [\(count)]")
     }
-    var values = [Float](repeating: 0, count: count)
-    try values.withUnsafeMutableBufferPointer { buffer in
-      if let base = buffer.baseAddress { try tensor.decode(rows: 0..<1, into: base) }
+    let values = try tensor.decoded()
+    try values.withUnsafeBufferPointer { buffer in
+      if let base = buffer.baseAddress { try tensor.requireFinite(base, count: count) }
     }
     return try device.tensor(values)
   }

@@ -35,8 +35,9 @@ enum SwiftletTool {
   static let version = "0.1.0"
 
   static let runnable: [any RunnableCommand.Type] = [
-    TuneCommand.self, GenerateCommand.self, ChatCommand.self, EvalCommand.self, ExportCommand.self,
-    TokenizeCommand.self, TemplateCommand.self, PullCommand.self, BenchCommand.self, InfoCommand.self,
+    TuneCommand.self, GenerateCommand.self, ChatCommand.self, EvalCommand.self, ConvertCommand.self,
+    ExportCommand.self, TokenizeCommand.self, TemplateCommand.self, PullCommand.self, BenchCommand.self,
+    InfoCommand.self,
   ]
 
   static let tool = Tool(

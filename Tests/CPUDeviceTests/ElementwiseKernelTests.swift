@@ -176,6 +176,53 @@ extension KernelStateTests {
       }
     }
 
+    // MARK: Norms of heads
+
+    @Test(arguments: [1, 6, 16, 40, 128])
+    func headNormMatchesReference(headDim: Int) {
+      var random = SeededGenerator(UInt64(headDim) + 9)
+      let rows = 13, heads = 3, stride = heads * headDim + 5
+      let x = random.floats(rows * stride), dy = random.floats(rows * stride)
+      let gamma = random.floats(headDim).map { $0 + 1 }
+      onEachPath { path in
+        for dtype in bothTypes {
+          let input = Elements(x, dtype), y = Elements(zeros: rows * stride, dtype), gradient = Elements(dy, dtype)
+          var rstd = [Float](repeating: 0, count: rows * heads)
+          sl_headnorm_forward(
+            Int64(rows), Int64(heads), Int64(headDim), input.pointer, Int64(stride), gamma, 1e-5, y.pointer,
+            Int64(stride), &rstd, dtype)
+          var expected = [Double](repeating: 0, count: rows * stride), expectedGradient = gradient.doubles
+          for row in 0..<rows {
+            for head in 0..<heads {
+              let first = row * stride + head * headDim
+              let values = (0..<headDim).map { Double(input[first + $0]) }
+              let r = 1 / sqrt(values.reduce(0) { $0 + $1 * $1 } / Double(headDim) + 1e-5)
+              #expect((Double(rstd[row * heads + head]) / r - 1).magnitude < 1e-5)
+              let hat = values.map { $0 * r }
+              let g = (0..<headDim).map { Double(gradient[first + $0]) * Double(gamma[$0]) }
+              let mean = zip(g, hat).reduce(0) { $0 + $1.0 * $1.1 } / Double(headDim)
+              for i in 0..<headDim {
+                expected[first + i] = hat[i] * Double(gamma[i])
+                expectedGradient[first + i] = r * (g[i] - hat[i] * mean)
+              }
+            }
+          }
+          #expect(relativeError(y.doubles, expected) < tolerance(dtype), "path \(path)")
+          sl_headnorm_backward(
+            Int64(rows), Int64(heads), Int64(headDim), input.pointer, Int64(stride), rstd, gamma, gradient.pointer,
+            Int64(stride), dtype)
+          #expect(relativeError(gradient.doubles, expectedGradient) < 2 * tolerance(dtype), "path \(path)")
+          // In place, without statistics.
+          sl_headnorm_forward(
+            Int64(rows), Int64(heads), Int64(headDim), input.pointer, Int64(stride), gamma, 1e-5, input.pointer,
+            Int64(stride), nil, dtype)
+          for row in 0..<rows {
+            for i in 0..<heads * headDim { #expect(input[row * stride + i] == y[row * stride + i]) }
+          }
+        }
+      }
+    }
+
     // MARK: RoPE
 
     @Test(arguments: [(64, 64), (80, 80), (96, 72), (16, 6)])

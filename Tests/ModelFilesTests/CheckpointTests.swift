@@ -72,6 +72,55 @@ import Testing
       try open(builder).tensor("model.layers.9.self_attn.k_proj.bias").decoded() == [0, 1, 2, 3, 4, 5])
   }
 
+  @Test func fusedTensorsComeOutApart() throws {
+    var builder = GGUFBuilder.tinyLlama()
+    // Two heads and one for keys and values, of 4 rows each: 8 + 4 + 4.
+    builder.addTensor("blk.9.attn_qkv.weight", shape: [16, 2], (0..<32).map { Float($0) })
+    let checkpoint = try open(builder)
+    #expect(!checkpoint.contains("model.layers.9.self_attn.qkv_proj.weight"))
+    let values = try checkpoint.tensor("model.layers.9.self_attn.v_proj.weight", shape: [4, 2])
+    #expect(try values.decoded() == (24..<32).map { Float($0) } && values.bytes?.count == 32)
+    #expect(try checkpoint.tensor("model.layers.9.self_attn.k_proj.weight", shape: [4, 2]).decoded()[0] == 16)
+    builder.addTensor("blk.9.attn_k.bias", shape: [4], [0, 0, 0, 0])
+    _ = try open(builder)
+    builder.addTensor("blk.9.attn_v.weight", shape: [4, 2], [Float](repeating: 0, count: 8))
+    expectError("tensor 'model.layers.9.self_attn.v_proj.weight' appears twice, fused with others and by itself") {
+      _ = try open(builder)
+    }
+    var other = GGUFBuilder.tinyLlama()
+    other.addTensor("blk.9.attn_qkv.weight", shape: [15, 2], [Float](repeating: 0, count: 30))
+    expectError("has the shape [15, 2], but the configuration asks for 16 rows: 8 of q_proj, 4 of k_proj, 4 of v_proj")
+    {
+      _ = try open(other)
+    }
+  }
+
+  @Test func phi3OfAGGUF() throws {
+    var builder = GGUFBuilder()
+    builder.add("general.architecture", "phi3")
+    for (key, value) in [
+      ("block_count", 1), ("context_length", 256), ("embedding_length", 16), ("feed_forward_length", 4),
+      ("attention.head_count", 2), ("attention.head_count_kv", 1), ("rope.dimension_count", 6),
+      ("rope.scaling.original_context_length", 64), ("attention.sliding_window", 9),
+    ] { builder.add("phi3.\(key)", UInt32(value)) }
+    builder.add("phi3.attention.layer_norm_rms_epsilon", Float(1e-5))
+    builder.add("phi3.rope.scaling.attn_factor", Float(1.19))
+    builder.addTensor("token_embd.weight", shape: [3, 16], [Float](repeating: 0, count: 48))
+    builder.addTensor("blk.0.ffn_up.weight", shape: [8, 16], (0..<128).map { Float($0) })
+    builder.addTensor("rope_factors_short.weight", shape: [3], [1, 2, 3])
+    builder.addTensor("rope_factors_long.weight", shape: [3], [4, 5, 6])
+    let checkpoint = try open(builder)
+    let found = checkpoint.configuration
+    #expect(found.architecture == "Phi3ForCausalLM" && found.rotaryDimension == 6 && found.slidingWindow == 9)
+    // The files name no type of scaling; the factors say it.
+    #expect(
+      found.ropeScaling
+        == .longRoPE(
+          shortFactors: [1, 2, 3], longFactors: [4, 5, 6], originalContextLength: 64, attentionFactor: 1.19))
+    #expect(try checkpoint.tensor("model.layers.0.mlp.gate_proj.weight", shape: [4, 16]).decoded()[0] == 0)
+    #expect(try checkpoint.tensor("model.layers.0.mlp.up_proj.weight", shape: [4, 16]).decoded()[0] == 64)
+  }
+
   @Test func twoNamesForOneTensorAreRefused() throws {
     var builder = GGUFBuilder.tinyLlama()
     builder.addTensor("model.norm.weight", shape: [8], [Float](repeating: 0, count: 8))

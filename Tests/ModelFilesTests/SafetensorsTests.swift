@@ -231,6 +231,20 @@ import Testing
     }
   }
 
+  @Test func twoFilesMayNotHoldOneTensor() throws {
+    let file = safetensors(#"{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}"#, [1])
+    let both = safetensors(
+      #"{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}, "b": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}"#,
+      [1, 2])
+    _ = try folder.write("1.safetensors", file)
+    _ = try folder.write("2.safetensors", both)
+    let index = #"{"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#
+    _ = try folder.write("model.safetensors.index.json", index)
+    expectError("tensor 'a' is in two files, '1.safetensors' and '2.safetensors'") {
+      _ = try SafetensorsCheckpoint(folder: folder.path)
+    }
+  }
+
   @Test func linksMayNotLeaveTheFolder() throws {
     let outside = try TemporaryFolder()
     _ = try outside.write("s.safetensors", shard)

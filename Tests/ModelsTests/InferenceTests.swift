@@ -46,6 +46,50 @@ import Testing
     }
   }
 
+  /// As transformers does for Phi-3: short factors up to the original length; beyond it all keys turn by long ones.
+  @Test func aCacheThatCrossesTheOriginalLengthIsComputedAgain() throws {
+    let test = ModelCase(
+      description: "longrope",
+      tiny: TinyModel(
+        changing: [
+          "architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "hidden_size": 32, "tie_word_embeddings": false,
+          "partial_rotary_factor": 0.75, "max_position_embeddings": 64, "original_max_position_embeddings": 16,
+          "rope_scaling": ["type": "longrope", "short_factor": [1.0, 1.1, 1.4], "long_factor": [1.3, 2.5, 5.0]],
+        ], seed: 12), lora: LoRAConfiguration(rank: 1))
+    let (model, _) = try test.load(.float32)
+    let tokens = test.tokens(20)
+    let vocabulary = test.tiny.size("vocab_size")
+    let cache = try model.makeCache(capacity: 20)
+    for count in 10...20 {
+      // Planning to go on must not change what a short sequence means.
+      let next = try model.extend(
+        cache, with: count == 10 ? Array(tokens[..<10]) : [tokens[count - 1]], plannedLength: 20)
+      let whole = try model.logits(Array(tokens[..<count])).suffix(vocabulary)
+      #expect(relativeError(next, whole.map { Double($0) }) < 1e-5, "\(count) tokens")
+      #expect(cache.length == count)
+    }
+    cache.truncate(to: 15)
+    let again = try model.extend(cache, with: [tokens[15]])
+    let whole = try model.logits(Array(tokens[..<16])).suffix(vocabulary)
+    #expect(relativeError(again, whole.map { Double($0) }) < 1e-5, "back below the length")
+  }
+
+  @Test func numbersThatAreNoneAreRefused() throws {
+    for name in ["model.layers.1.mlp.down_proj.weight", "model.norm.weight", "model.embed_tokens.weight"] {
+      let folder = try TemporaryFolder()
+      try TinyModel(changing: ["tie_word_embeddings": false]).write(to: folder) { if $0 == name { $1[3] = .nan } }
+      let checkpoint = try Checkpoint.open(path: folder.path)
+      #expect {
+        let model = try LanguageModel(checkpoint, on: CPUDevice(compute: .bfloat16))
+        // Rows of the embedding are looked at when they are needed.
+        _ = try model.logits([0])
+      } throws: {
+        "\($0)".hasSuffix(
+          "tensor '\(name)' holds values that are no finite numbers; the file is damaged, fetch it again")
+      }
+    }
+  }
+
   @Test func documentsDoNotSeeOneAnother() throws {
     let test = ModelCase.all[0]
     let (model, _) = try test.load(.float32)

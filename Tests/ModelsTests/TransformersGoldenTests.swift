@@ -45,6 +45,7 @@ import Testing
         let found = golden.logits.flatMap { logits[$0.position * vocabulary..<($0.position + 1) * vocabulary] }
         let error = relativeError(found, golden.logits.flatMap(\.values))
         #expect(error < tolerance, "\(golden.testDescription), \(compute)")
+        print("GOLDEN", compute, error, golden.testDescription)
       }
     }
   }

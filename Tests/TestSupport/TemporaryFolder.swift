@@ -29,6 +29,13 @@ public final class TemporaryFolder: Sendable {
     return file
   }
 
+  /// Makes a folder in the folder.
+  public func makeFolder(_ name: String) throws {
+    guard mkdir("\(path)/\(name)", 0o777) == 0 else {
+      throw TemporaryFolderError(message: "cannot make \(path)/\(name)")
+    }
+  }
+
   /// All bytes of a file; `nil` when there is none.
   public static func bytes(of path: String) -> [UInt8]? {
     guard let stream = fopen(path, "r") else { return nil }

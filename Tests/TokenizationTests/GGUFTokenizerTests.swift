@@ -55,6 +55,39 @@ import Testing
     #expect(matches == count)
   }
 
+  /// What is written as Hugging Face's files reads back as the same tokenizer.
+  @Test func writesHuggingFacesFiles() throws {
+    var cases = try [("bytes_gpt2", "gpt-2"), ("bytes_digits", "smollm"), ("bytes_llama3", "llama-bpe")].map {
+      metadata(try GoldenKind.named($0), model: "gpt2", pre: $1)
+    }
+    let kind = try GoldenKind.named("characters_llama2")
+    var pieces = metadata(kind, model: "llama", pre: "")
+    pieces.scores = [Float](repeating: 0, count: pieces.tokens.count)
+    for (rank, merge) in pieces.merges.enumerated() {
+      let token = merge.split(separator: " ").joined()
+      if let id = pieces.tokens.firstIndex(where: { isSame($0, token) }) { pieces.scores[id] = -Float(rank) - 1 }
+    }
+    pieces.merges = []
+    cases.append(pieces)
+    for var metadata in cases {
+      metadata.addBOS = metadata.model == "llama"
+      metadata.addEOS = true
+      metadata.chatTemplate = "{{ messages[0].content }}"
+      let original = try Tokenizer(gguf: metadata)
+      let folder = try TemporaryFolder()
+      for (name, json) in try metadata.files(contextLength: 99) { _ = try folder.write(name, json.serialized()) }
+      let copy = try Tokenizer(folder: folder.path)
+      for text in GoldenKind.texts {
+        #expect(copy.encode(text) == original.encode(text), "\(text.debugDescription)")
+        #expect(isSame(copy.decode(copy.encode(text)), original.decode(original.encode(text))))
+      }
+      let settings = try JSONValue.parse(
+        Array((TemporaryFolder.text(of: folder.path + "/tokenizer_config.json") ?? "").utf8))
+      #expect(settings["eos_token"] == .string(metadata.tokens[2]) && settings["model_max_length"] == 99)
+      #expect(settings["chat_template"] == "{{ messages[0].content }}")
+    }
+  }
+
   @Test func errorsNameTheKey() throws {
     let kind = try GoldenKind.named("bytes_gpt2")
     func message(_ change: (inout GGUFTokenizerMetadata) -> Void) -> String {

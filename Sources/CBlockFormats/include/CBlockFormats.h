@@ -23,3 +23,9 @@ void sl_decode_q6_k(const void *source, int64_t blocks, float *out);
 /// Rounds `count` floats to the nearest bf16 or f16, ties to even; NaN stays NaN. f16 overflows to infinity.
 void sl_encode_bf16(const float *source, int64_t count, void *out);
 void sl_encode_f16(const float *source, int64_t count, void *out);
+
+/// Whether all of `count` fp32 numbers are finite.
+int sl_is_finite_f32(const void *source, int64_t count);
+/// Whether all of `count` 16-bit numbers are finite; `exponent` has the bits of their exponent: 0x7F80 for bf16, 0x7C00
+/// for f16.
+int sl_is_finite_16(const void *source, int64_t count, uint16_t exponent);

@@ -18,6 +18,11 @@ public struct SafetensorsEntry: Sendable, Equatable {
   }
 }
 
+extension SafetensorsEntry {
+  /// Bytes that the tensor takes; `nil` when they leave 64 bits.
+  public var byteCount: Int? { format.byteCount(shape: shape) }
+}
+
 /// Writes one safetensors file, tensor by tensor or piece by piece; the file appears whole or not at all.
 ///
 /// The tensors may come in any order; the bytes of one come from its start to its end.
@@ -89,10 +94,11 @@ public final class SafetensorsWriter {
   public func append(_ floats: UnsafeBufferPointer<Float>, to name: String) throws(ModelFileError) {
     guard let place = places[name] else { throw ModelFileError(path, "there is no tensor \(quoted(name))") }
     let encode: (UnsafePointer<Float>, Int64, UnsafeMutableRawPointer) -> Void
+    let exponent: UInt16
     switch place.format {
     case .float32: return try append(UnsafeRawBufferPointer(floats), to: name)
-    case .bfloat16: encode = sl_encode_bf16
-    case .float16: encode = sl_encode_f16
+    case .bfloat16: (encode, exponent) = (sl_encode_bf16, 0x7F80)
+    case .float16: (encode, exponent) = (sl_encode_f16, 0x7C00)
     default: throw ModelFileError(path, "tensor \(quoted(name)) is \(place.format.name) and takes no floats")
     }
     let piece = 1 << 18
@@ -107,6 +113,10 @@ public final class SafetensorsWriter {
         Result { () throws(ModelFileError) in
           guard let target = bytes.baseAddress else { return }
           encode(base + start, Int64(count), target)
+          if sl_is_finite_16(target, Int64(count), exponent) == 0 {
+            throw ModelFileError(
+              path, "tensor \(quoted(name)) has a value that \(place.format.name) cannot hold; choose another type")
+          }
           try append(UnsafeRawBufferPointer(start: target, count: 2 * count), to: name)
         }
       }

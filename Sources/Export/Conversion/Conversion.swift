@@ -1,0 +1,133 @@
+import JSONValues
+import ModelFiles
+import Tokenization
+
+/// Writes a model as a Hugging Face folder in another layout: Phi-3's matrices apart, as a Llama has them, or back.
+///
+/// ```swift
+/// let conversion = try Conversion(of: "phi-4", to: .llama)
+/// try conversion.write(to: "phi-4-llama")
+/// ```
+///
+/// The weights stream through: memory stays far below 2 GiB whatever the checkpoint's size. Weights that keep their type
+/// keep their bytes.
+public struct Conversion: Sendable {
+  /// How the projections of a block are stored.
+  public enum Layout: String, Sendable, CaseIterable {
+    /// Each by itself.
+    case llama
+    /// Queries, keys and values in one matrix, gate and up in another.
+    case phi3
+  }
+
+  /// The type that weights are converted to.
+  public enum ElementType: String, Sendable, CaseIterable {
+    case bf16, f16, f32
+
+    var format: StorageFormat {
+      switch self {
+      case .bf16: .bfloat16
+      case .f16: .float16
+      case .f32: .float32
+      }
+    }
+  }
+
+  /// What was written.
+  public struct Result: Sendable {
+    /// The class that transformers loads the folder as.
+    public let architecture: String
+    /// The number of tensors.
+    public let tensorCount: Int
+    /// Bytes of all tensors.
+    public let byteCount: Int
+    /// The files that hold them.
+    public let fileNames: [String]
+  }
+
+  /// The class that transformers will load the folder as.
+  public let architecture: String
+  /// Bytes of all tensors.
+  public let byteCount: Int
+  private let checkpoint: Checkpoint
+  private let type: StorageFormat?
+  private let tensors: [TensorPlan]
+
+  /// Reads a model and checks all that can be known before a byte is written: that the layout can express it, that every
+  /// tensor is there and has its shape.
+  ///
+  /// - Parameters:
+  ///   - path: A Hugging Face folder or a `.gguf` file.
+  ///   - type: What to store weights as; `nil` keeps the types of a folder, and makes bf16 of a quantized GGUF.
+  public init(of path: String, to layout: Layout, type: ElementType? = nil) throws {
+    let checkpoint = try Checkpoint.open(path: path)
+    self.checkpoint = checkpoint
+    architecture = try Self.architecture(of: checkpoint, in: layout)
+    let format = try type?.format ?? Self.usualType(of: checkpoint)
+    self.type = format
+    tensors = try TensorPlan.all(of: checkpoint, in: layout, as: format)
+    byteCount = tensors.reduce(0) { $0 + $1.byteCount }
+  }
+
+  /// Writes the folder `output`, which must not be there or be empty; it appears whole or not at all.
+  /// - Parameter onProgress: receives the bytes of weights written so far; what it throws ends the conversion.
+  @discardableResult
+  public func write(to output: String, onProgress: (_ written: Int) throws -> Void = { _ in }) throws -> Result {
+    var files: [String] = []
+    try AtomicFolder.make(output) { folder in
+      let carried = try CarriedFiles(of: checkpoint)
+      let json = try checkpoint.configuration.json(
+        as: architecture, original: carried.configuration, storedAs: type)
+      let writer = try ShardedSafetensorsWriter(folder: folder, tensors: tensors.map(\.entry))
+      files = writer.fileNames
+      for (name, bytes) in carried.files { try writeAtomically(bytes, to: "\(folder)/\(name)") }
+      var written = 0
+      for tensor in tensors {
+        try tensor.write(to: writer) { count in
+          written += count
+          try onProgress(written)
+        }
+      }
+      try writer.finish()
+      try writeAtomically(JSONValue.object(json).serialized(pretty: true) + "\n", to: "\(folder)/config.json")
+      // What cannot be opened again must not get the name.
+      _ = try Checkpoint.open(path: folder)
+    }
+    return Result(architecture: architecture, tensorCount: tensors.count, byteCount: byteCount, fileNames: files)
+  }
+
+  /// The class that expresses a model in a layout.
+  private static func architecture(of checkpoint: Checkpoint, in layout: Layout) throws(ModelFileError) -> String {
+    var model = checkpoint.configuration
+    let path = checkpoint.path
+    switch layout {
+    case .phi3:
+      if let reason = model.reasonAgainstPhi3 {
+        throw ModelFileError(path, "Phi3ForCausalLM cannot express this model: its \(reason)")
+      }
+      return "Phi3ForCausalLM"
+    case .llama:
+      guard ["Phi3ForCausalLM", "LlamaForCausalLM"].contains(model.architecture) else { return model.architecture }
+      // A GGUF calls Mistral's models Llamas; what tells them apart is the window.
+      if model.architecture == "LlamaForCausalLM", model.slidingWindow != nil, !model.attentionBias, !model.mlpBias {
+        model.slidingWindow = nil
+        if model.reasonAgainstLlama == nil { return "MistralForCausalLM" }
+      }
+      if case .folder = checkpoint.tokenizerSource, model.architecture == "LlamaForCausalLM" {
+        return model.architecture
+      }
+      if let reason = model.reasonAgainstLlama {
+        let other = model.reasonAgainstPhi3 == nil ? "; --to phi3 can" : ""
+        throw ModelFileError(path, "LlamaForCausalLM cannot express this model: its \(reason)\(other)")
+      }
+      return "LlamaForCausalLM"
+    }
+  }
+
+  /// The type that weights get unless one is asked for; `nil`: the one they have.
+  private static func usualType(of checkpoint: Checkpoint) throws(ModelFileError) -> StorageFormat? {
+    guard case .gguf = checkpoint.tokenizerSource else { return nil }
+    let format = try checkpoint.tensor(TargetModule.down.path(layer: 0) + ".weight").format
+    return [.float32, .float16].contains(format) ? format : .bfloat16
+  }
+}

@@ -1,0 +1,96 @@
+"""Compares converted models with the originals in transformers; usage: check_conversion.py SWIFTLET [MODEL.gguf].
+
+Random Phi-3 models in shards and a GGUF go through `swiftlet convert`; transformers loads what comes out. Logits must be
+equal, tensors that went there and back the same bytes, token ids of the GGUF those of its own tokenizer.
+Ran with transformers 5.23.0, torch 2.13.0, safetensors 0.8.0.
+"""
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Phi3Config, Phi3ForCausalLM
+
+swiftlet = sys.argv[1]
+SIZES = dict(vocab_size=160, hidden_size=64, intermediate_size=224, num_hidden_layers=3, num_attention_heads=8,
+             num_key_value_heads=2, max_position_embeddings=256, rope_theta=250000.0, bos_token_id=1, eos_token_id=2,
+             pad_token_id=3)
+
+
+def convert(model, layout, output, *more):
+    return subprocess.run([swiftlet, "convert", model, "--to", layout, "--output", output, *more], text=True,
+                          capture_output=True)
+
+
+def tensors(folder):
+    found = {}
+    for file in sorted(pathlib.Path(folder).glob("*.safetensors")):
+        found |= load_file(file)
+    return found
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
+
+
+def main():
+    torch.manual_seed(1)
+    ids = torch.randint(0, 160, (1, 100))
+    with tempfile.TemporaryDirectory() as folder:
+        for dtype in [torch.float32, torch.bfloat16, torch.float16]:
+            path = f"{folder}/{dtype}"
+            model = Phi3ForCausalLM(Phi3Config(**SIZES)).to(dtype).eval()
+            model.save_pretrained(path, max_shard_size="100KB")
+            # `to` also rounds the rotary frequencies, which loading does not.
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).eval()
+            result = convert(path, "llama", path + "-llama")
+            assert result.returncode == 0, result.stderr
+            other = AutoModelForCausalLM.from_pretrained(path + "-llama", dtype=dtype).eval()
+            assert type(other).__name__ == "LlamaForCausalLM" and other.config.dtype == dtype
+            for key in ["eos_token_id", "pad_token_id", "bos_token_id", "rms_norm_eps", "tie_word_embeddings"]:
+                assert getattr(other.config, key) == getattr(model.config, key), key
+            with torch.no_grad():
+                difference = (model(ids).logits - other(ids).logits).abs().max()
+            back = convert(path + "-llama", "phi3", path + "-back")
+            assert back.returncode == 0, back.stderr
+            assert same(tensors(path), tensors(path + "-back"))
+            again = AutoModelForCausalLM.from_pretrained(path + "-back", dtype=dtype).eval()
+            with torch.no_grad():
+                assert torch.equal(model(ids).logits, again(ids).logits)
+            print(dtype, "largest difference of logits after conversion", float(difference), "; back: same bytes")
+        for name, change in {
+            "partial": dict(partial_rotary_factor=0.75), "window": dict(sliding_window=50),
+            "longrope": dict(original_max_position_embeddings=64, rope_scaling={
+                "type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}),
+        }.items():
+            Phi3ForCausalLM(Phi3Config(**SIZES | change)).save_pretrained(f"{folder}/{name}")
+            result = convert(f"{folder}/{name}", "llama", f"{folder}/{name}-llama")
+            assert result.returncode == 2 and not pathlib.Path(f"{folder}/{name}-llama").exists()
+            print(name, "refused:", result.stderr.strip().split("/")[-1])
+        if len(sys.argv) > 2:
+            gguf(sys.argv[2], folder)
+
+
+def gguf(path, folder):
+    output = f"{folder}/gguf"
+    result = convert(path, "llama", output, "--type", "f32")
+    assert result.returncode == 0, result.stderr
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    model = AutoModelForCausalLM.from_pretrained(output, dtype=torch.float32).eval()
+    text = "The sky is blue because  don't\n\n 1234 grüße 你好 🙂 <|im_start|>user\nHi<|im_end|>"
+    ours = json.loads(subprocess.run([swiftlet, "tokenize", path, "--text", text, "--json"], text=True,
+                                     capture_output=True, check=True).stdout)["ids"]
+    assert tokenizer(text).input_ids == ours
+    assert tokenizer.decode(ours) == text
+    print("template:", repr(tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)))
+    with torch.no_grad():
+        out = model.generate(**tokenizer("The capital of France is", return_tensors="pt"), max_new_tokens=8,
+                             do_sample=False)
+    print("continues:", repr(tokenizer.decode(out[0])))
+    print(model.config)
+
+
+main()
