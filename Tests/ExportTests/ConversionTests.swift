@@ -221,7 +221,7 @@ import Testing
 
   @Test func whatIsBrokenLeavesNothing() throws {
     func refuses(
-      _ message: String, _ location: SourceLocation = #_sourceLocation, _ spoil: (TemporaryFolder) throws -> Void
+      _ message: String, _ spoil: (TemporaryFolder) throws -> Void, _ location: SourceLocation = #_sourceLocation
     ) throws {
       let home = try TemporaryFolder()
       try TinyModel(changing: Self.phi3).write(to: home)

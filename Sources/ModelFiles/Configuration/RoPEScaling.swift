@@ -21,7 +21,7 @@ public enum RoPEScaling: Sendable, Equatable {
   ///
   /// `truncates` widens the blended range to whole frequencies. Cosines and sines are multiplied by the attention
   /// factor, which is always resolved here.
-  // Indirect: with a Bool in the payload itself, Swift 6.3.1 at -O mistakes an optional configuration's nil for a value.
+  // Indirect, so that the rarest scaling does not make every configuration larger.
   indirect case yarn(
     factor: Double, originalContextLength: Int, betaFast: Double, betaSlow: Double, truncates: Bool,
     attentionFactor: Double)
