@@ -46,6 +46,7 @@ let package = Package(
     room("ModelFiles", ["Tensors", "JSONValues", "CBlockFormats"]),
     room("Hub", ["ModelFiles", "JSONValues", "CHub"]),
     room("Tokenization", ["JSONValues", "CPCRE2", "CTokenization"]),
+    room("Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     room("CPUDevice", ["Tensors", "CPUKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
@@ -53,13 +54,13 @@ let package = Package(
     room(
       "Swiftlet",
       [
-        "Training", "Export", "Tokenization", "CPUDevice", "Models", "ModelFiles", "Tensors", "JSONValues",
+        "Training", "Export", "Doctor", "Tokenization", "CPUDevice", "Models", "ModelFiles", "Tensors", "JSONValues",
         "CommandLineParsing", "Hub", "CYAML",
       ]),
     .executableTarget(
       name: "SwiftletCLI",
       dependencies: [
-        "Swiftlet", "Export", "Training", "Tokenization", "Models", "ModelFiles", "Hub", "JSONValues",
+        "Swiftlet", "Doctor", "Export", "Training", "Tokenization", "Models", "ModelFiles", "Hub", "JSONValues",
         "CommandLineParsing",
         "CPUDevice", "CPUKernels",
       ],
@@ -75,6 +76,7 @@ let package = Package(
     tests(of: "ModelFiles", ["CBlockFormats", "JSONValues"]),
     tests(of: "Hub", ["CHub"]),
     tests(of: "Tokenization", ["ModelFiles", "JSONValues", "CTokenization"]),
+    tests(of: "Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),

@@ -40,6 +40,8 @@ public final class FineTuning {
     trainer = try Trainer(
       model.language, data: data, evalData: evalData, configuration: configuration, folder: folder)
     try writeAtomically(configuration.yaml(), to: folder.configurationPath)
+    // Who loads the adapter needs the tokenizer that it was trained with.
+    try model.examination.writeTokenizerFiles(to: configuration.output)
   }
 
   /// Steps of the whole run.

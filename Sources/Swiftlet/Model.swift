@@ -1,4 +1,5 @@
 import CPUDevice
+import Doctor
 import Export
 import ModelFiles
 import Models
@@ -12,14 +13,17 @@ public struct LoadOptions: Sendable {
   public var threads: Int?
   /// Folder of a PEFT adapter to put beside the weights.
   public var adapter: String?
+  /// Whether defects of tokenizer and template are refused instead of repaired in memory.
+  public var strict: Bool
 
   /// Options with the defaults of every command.
   public init(
-    compute: TrainingConfiguration.Compute = .auto, threads: Int? = nil, adapter: String? = nil
+    compute: TrainingConfiguration.Compute = .auto, threads: Int? = nil, adapter: String? = nil, strict: Bool = false
   ) {
     self.compute = compute
     self.threads = threads
     self.adapter = adapter
+    self.strict = strict
   }
 }
 
@@ -38,6 +42,8 @@ public final class Model {
   public let path: String
   /// Texts to tokens and back, with the chat template.
   public let tokenizer: Tokenizer
+  /// What was found out about the tokenizer and the template; what spoils training or generation is repaired in memory.
+  public let examination: Examination
   /// The weights on their device.
   public let language: LanguageModel
 
@@ -54,7 +60,8 @@ public final class Model {
   /// Loads the model that lies at `path` and is called `name`.
   public static func load(_ name: String, at path: String, options: LoadOptions = LoadOptions()) throws -> Model {
     let checkpoint = try Checkpoint.open(path: path)
-    let tokenizer = try checkpoint.makeTokenizer()
+    let treated = try TreatedTokenizer(checkpoint.tokenizerSource)
+    if options.strict { try treated.examination.requireSound() }
     let compute: CPUDevice.Compute =
       switch options.compute {
       case .auto: .automatic
@@ -62,14 +69,15 @@ public final class Model {
       case .fp32: .float32
       }
     let device = CPUDevice(compute: compute, threads: options.threads)
-    let model = Model(path: name, tokenizer: tokenizer, language: try LanguageModel(checkpoint, on: device))
+    let model = Model(path: name, treated, language: try LanguageModel(checkpoint, on: device))
     if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
     return model
   }
 
-  private init(path: String, tokenizer: Tokenizer, language: LanguageModel) {
+  private init(path: String, _ treated: TreatedTokenizer, language: LanguageModel) {
     self.path = path
-    self.tokenizer = tokenizer
+    tokenizer = treated.tokenizer
+    examination = treated.examination
     self.language = language
   }
 
@@ -89,7 +97,7 @@ public final class Model {
 }
 
 extension Checkpoint {
-  /// The tokenizer that belongs to the checkpoint.
+  /// The tokenizer that belongs to the checkpoint, as its files say.
   public func makeTokenizer() throws -> Tokenizer {
     switch tokenizerSource {
     case .folder(let folder): try Tokenizer(folder: folder)

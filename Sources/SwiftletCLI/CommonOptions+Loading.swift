@@ -24,14 +24,22 @@ extension ModelOptions {
 
   /// The model that the command line names, with its adapter.
   static func load(_ arguments: ParsedArguments) throws -> Model {
-    try readingInput {
+    let model = try readingInput {
       var options = LoadOptions()
       options.compute = arguments[compute]
       options.threads = arguments[threads]
       // A run that was interrupted has its adapter in a checkpoint.
       options.adapter = try arguments[adapter].map { try AdapterExport.adapterFolder(in: $0) }
-      return try Model.load(arguments[model], at: path(arguments[model]), options: options)
+      options.strict = arguments[strict]
+      return try Model.load(arguments[Self.model], at: path(arguments[Self.model]), options: options)
     }
+    announce(model.examination)
+    return model
+  }
+
+  /// Says what was repaired in memory, and what is broken.
+  static func announce(_ examination: Examination) {
+    for remark in examination.remarks { StandardError.write("swiftlet: \(remark)\n") }
   }
 
   /// The tokenizer of the model that the command line names; a folder needs no weights for it, and a tokenizer's own

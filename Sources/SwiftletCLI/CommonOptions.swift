@@ -8,6 +8,8 @@ extension TrainingConfiguration.Compute: CommandChoice {}
 enum ModelOptions {
   static let model = Argument("MODEL", "A Hugging Face folder, a .gguf file, or OWNER/NAME on the hub.")
   static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
+  static let strict = Option(
+    flag: "strict", "Refuse a model whose tokenizer or template has a defect, instead of repairing it in memory.")
   static let device = Option(
     "device", "auto|cpu", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
   static let compute = Option(

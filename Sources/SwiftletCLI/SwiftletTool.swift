@@ -15,6 +15,9 @@ struct InputFailure: Error, CustomStringConvertible {
   init(_ description: String) { self.description = description }
 }
 
+/// A model has defects, which have been said; the exit status is 1.
+struct DefectsFound: Error {}
+
 /// Runs `work`, whose failures are the input's: a broken model, a malformed dataset.
 func readingInput<Result>(_ work: () throws -> Result) throws -> Result {
   do {
@@ -35,7 +38,7 @@ enum SwiftletTool {
   static let version = "0.1.0"
 
   static let runnable: [any RunnableCommand.Type] = [
-    TuneCommand.self, GenerateCommand.self, ChatCommand.self, EvalCommand.self, ConvertCommand.self,
+    TuneCommand.self, GenerateCommand.self, ChatCommand.self, DoctorCommand.self, ConvertCommand.self, EvalCommand.self,
     ExportCommand.self, TokenizeCommand.self, TemplateCommand.self, PullCommand.self, BenchCommand.self,
     InfoCommand.self,
   ]
@@ -60,6 +63,8 @@ enum SwiftletTool {
       return fail(error, status: 2)
     } catch let failure as InputFailure {
       return fail(failure, status: 2)
+    } catch is DefectsFound {
+      return 1
     } catch let interrupted as Interrupted {
       return interrupted.status
     } catch {

@@ -26,7 +26,10 @@ extension TrainingOption {
       "packing", .data, \.packing, aliases: ["sample-packing"],
       "Fill sequences with several samples, which do not see one another."),
     .flag("shuffle", .data, \.shuffle, "Draw a new order every epoch."),
-    .flag("strict", .data, \.strict, "Refuse a sample longer than --max-seq-length instead of cutting it."),
+    .flag(
+      "strict", .data, \.strict,
+      "Refuse a sample longer than --max-seq-length instead of cutting it, and a model whose tokenizer or template has a "
+        + "defect instead of repairing it in memory."),
   ]
 
   private static let adapterOptions: [TrainingOption] = [

@@ -35,10 +35,12 @@ enum TuneCommand: RunnableCommand {
       var options = LoadOptions()
       options.compute = configuration.compute
       options.threads = configuration.threads
+      options.strict = configuration.strict
       return try FineTuning(
         model: Model.load(configuration.model, at: ModelOptions.path(configuration.model), options: options),
         configuration: configuration)
     }
+    ModelOptions.announce(tuning.model.examination)
     announce(tuning)
     defer { line.finish() }
     let summary = try tuning.run { progress in
