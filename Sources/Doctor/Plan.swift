@@ -8,6 +8,16 @@ struct Plan {
   var templateEdits: [Int: [TemplateEdit]] = [:]
   /// What ends the assistant's turn, where the template says it with a token.
   var turnEnd: SpecialToken?
+  /// Whether the template of plain conversations refuses them.
+  var isTemplateRefusing = false
+
+  /// The template of plain conversations, where it can be rendered.
+  func template(of patient: Patient) -> (template: Patient.Template, probe: TemplateProbe)? {
+    guard !isTemplateRefusing, let template = patient.template, case .success(let parsed) = template.parsed else {
+      return nil
+    }
+    return (template, TemplateProbe(template: parsed, variables: patient.templateVariables(tokens)))
+  }
 
   /// The token of a role once the plan is carried out.
   func token(_ role: SpecialRole, of patient: Patient) -> SpecialToken? { tokens[role] ?? patient.declared(role) }

@@ -87,7 +87,9 @@ struct TemplateProbe {
   /// What stands before the user's words in a conversation that goes on.
   var userHeader: [UInt8]? {
     let text = render([.user(1), .assistant(1), .user(2)])
-    guard let between = Self.between(.assistant(1), .user(2), in: text), let close = turnClose?.close else { return nil }
+    guard let between = Self.between(.assistant(1), .user(2), in: text), let close = turnClose?.close else {
+      return nil
+    }
     return between.starts(with: close) ? Array(between.dropFirst(close.count)) : between
   }
 }

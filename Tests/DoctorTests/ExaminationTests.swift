@@ -54,7 +54,8 @@ import Tokenization
     var model = MiniModel.chatML()
     model.configuration["eos_token"] = "</s>"
     let finding = try #require(try model.findings().first)
-    #expect(finding.id == "eos-not-end-of-turn" && finding.repair.contains("`<|im_end|>` (\(model.id("<|im_end|>") ?? 0))"))
+    #expect(
+      finding.id == "eos-not-end-of-turn" && finding.repair.contains("`<|im_end|>` (\(model.id("<|im_end|>") ?? 0))"))
   }
 
   @Test func anEndOfTurnThatIsNoToken() throws {
@@ -85,7 +86,8 @@ import Tokenization
   @Test func aTurnAndAConversationThatEndDifferently() throws {
     var model = MiniModel.chatML()
     model.configuration["eos_token"] = "</s>"
-    model.configuration["chat_template"] = .string(MiniModel.chatMLTemplate + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}")
+    model.configuration["chat_template"] = .string(
+      MiniModel.chatMLTemplate + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}")
     #expect(try model.findings().map(\.id) == ["end-of-turn-not-listed"])
     model.generation = ["eos_token_id": .integer(model.id("</s>") ?? 0)]
     let folder = try model.write()
@@ -101,10 +103,10 @@ import Tokenization
   }
 
   @Test(arguments: [
-    ("</s>", "pad-outside-vocabulary", "[PAD]"), ("</s>", "pad-is-bos", "<s>"), ("</s>", "pad-is-eos", "<|im_end|>"),
-    ("</s>", "pad-is-unk", "<unk>"), ("</s>", "pad-missing", ""),
+    ("pad-outside-vocabulary", "[PAD]"), ("pad-is-bos", "<s>"), ("pad-is-eos", "<|im_end|>"), ("pad-is-unk", "<unk>"),
+    ("pad-missing", ""),
   ])
-  func padding(_: String, id: String, token: String) throws {
+  func padding(id: String, token: String) throws {
     var model = MiniModel.chatML()
     model.configuration["pad_token"] = token.isEmpty ? .null : .string(token)
     let findings = try model.findings()
@@ -309,8 +311,12 @@ import Tokenization
 
   // MARK: Weights and lengths
 
-  private func weights(_ model: MiniModel, _ change: (_ row: Int) -> Float?) throws -> TemporaryFolder {
-    let folder = try model.write()
+  private func findings(
+    _ model: MiniModel, promising promised: Int? = nil, _ change: (_ row: Int) -> Float?
+  ) throws -> [Finding] {
+    var written = model
+    if let promised { written.config?["vocab_size"] = .integer(promised) }
+    let folder = try written.write()
     let rows = model.config?["vocab_size"]?.integer ?? 0
     var random = SeededRandom(seed: 3)
     var values: [Float] = []
@@ -322,34 +328,30 @@ import Tokenization
       tensors: [SafetensorsEntry("model.embed_tokens.weight", shape: [rows, 4], format: .float32)])
     try values.withUnsafeBytes { try writer.append($0, to: "model.embed_tokens.weight") }
     try writer.finish()
-    return folder
+    return try withExtendedLifetime(folder) { try Examination(of: folder.path).findings }
   }
 
   @Test func rowsThatWereNeverTrained() throws {
     let model = MiniModel.chatML()
     let (start, end) = (model.id("<|im_start|>") ?? 0, model.id("<|im_end|>") ?? 0)
-    #expect(try Examination(of: weights(model) { _ in nil }.path).findings.isEmpty)
-    let opening = try Examination(of: weights(model) { $0 == start ? 1e-4 : nil }.path).findings
+    #expect(try findings(model) { _ in nil }.isEmpty)
+    let opening = try findings(model) { $0 == start ? 1e-4 : nil }
     #expect(opening.map(\.id) == ["embedding-untrained"] && opening.first?.severity == .warning)
-    let closing = try Examination(of: weights(model) { $0 == end ? 0 : nil }.path).findings
+    let closing = try findings(model) { $0 == end ? 0 : nil }
     #expect(closing.first?.severity == .error && closing.first?.evidence.contains("is all zeros") == true)
-    let twins = try Examination(of: weights(model) { $0 == start || $0 == end ? 0.5 : nil }.path).findings
+    let twins = try findings(model) { $0 == start || $0 == end ? 0.5 : nil }
     #expect(twins.first?.evidence.contains("is the same as another token's") == true)
   }
 
   @Test func aSizeThatDisagreesWithTheWeights() throws {
-    let model = MiniModel.chatML()
-    let folder = try weights(model) { _ in nil }
-    var wrong = model
-    wrong.config?["vocab_size"] = 1000
-    try wrong.write(to: folder)
-    #expect(try Examination(of: folder.path).findings.map(\.id) == ["embedding-size-disagrees"])
+    #expect(try findings(.chatML(), promising: 1000) { _ in nil }.map(\.id) == ["embedding-size-disagrees"])
   }
 
-  @Test(arguments: [
-    (512.0, nil, false), (1024, nil, false), (4096, nil, true), (1e30, nil, false),
-    (4096, ["factor": 4, "original_max_position_embeddings": 1024] as JSONValue, false), (4096, ["factor": 2], true),
-  ])
+  @Test(
+    arguments: [
+      (512.0, nil, false), (1024, nil, false), (4096, nil, true), (1e30, nil, false),
+      (4096, ["factor": 4, "original_max_position_embeddings": 1024], false), (4096, ["factor": 2], true),
+    ] as [(Double, JSONValue?, Bool)])
   func contextLengths(length: Double, scaling: JSONValue?, isWrong: Bool) throws {
     var model = MiniModel.chatML()
     model.configuration["model_max_length"] = length > 1e9 ? .number(length) : .integer(Int(length))

@@ -86,7 +86,8 @@ import Testing
 
   @Test func templatesThatDoNotEnd() throws {
     var model = MiniModel.chatML()
-    model.configuration["chat_template"] = "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
+    model.configuration["chat_template"] =
+      "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}"
     let clock = ContinuousClock()
     let start = clock.now
     #expect(try model.findings().map(\.id).contains("template-fails"))

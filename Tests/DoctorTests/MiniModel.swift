@@ -26,12 +26,12 @@ struct MiniModel {
       ]
     }
     tokenizer = [
-      "version": "1.0", "added_tokens": .array(added), "normalizer": nil,
+      "version": "1.0", "added_tokens": .array(added), "normalizer": .null,
       "pre_tokenizer": ["type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true],
-      "post_processor": nil,
+      "post_processor": .null,
       "decoder": ["type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true],
       "model": [
-        "type": "BPE", "unk_token": nil, "vocab": .object(vocabulary), "merges": ["ï ¿", "ï¿ ½", "Ġ ï¿½"],
+        "type": "BPE", "unk_token": .null, "vocab": .object(vocabulary), "merges": ["ï ¿", "ï¿ ½", "Ġ ï¿½"],
       ],
     ]
     config = ["model_type": "phi3", "vocab_size": .integer(first + tokens.count), "max_position_embeddings": 1024]
@@ -75,7 +75,7 @@ struct MiniModel {
   /// What the doctor finds in it.
   func findings() throws -> [Finding] {
     let folder = try write()
-    return try Examination(of: folder.path).findings
+    return try withExtendedLifetime(folder) { try Examination(of: folder.path).findings }
   }
 }
 
@@ -143,7 +143,9 @@ extension MiniModel {
     let begin = JSONValue.integer(model.id("<|begin_of_text|>") ?? 0)
     model.tokenizer["post_processor"] = [
       "type": "TemplateProcessing",
-      "single": [["SpecialToken": ["id": "<|begin_of_text|>", "type_id": 0]], ["Sequence": ["id": "A", "type_id": 0]]],
+      "single": [
+        ["SpecialToken": ["id": "<|begin_of_text|>", "type_id": 0]], ["Sequence": ["id": "A", "type_id": 0]],
+      ],
       "pair": [],
       "special_tokens": [
         "<|begin_of_text|>": ["id": "<|begin_of_text|>", "ids": [begin], "tokens": ["<|begin_of_text|>"]]

@@ -22,7 +22,8 @@ import Tokenization
     #expect(tokenizer.token(tokenizer.eosTokenID ?? -1) == "<|im_end|>")
     #expect(tokenizer.token(tokenizer.padTokenID ?? -1) == "<|dummy_87|>")
     let unknown = model.tokenizer["model"]?["vocab"]?["ï¿½"]?.integer
-    #expect(tokenizer.unkTokenID.map(Int.init) == unknown && tokenizer.vocabularySize == model.config?["vocab_size"]?.integer)
+    #expect(
+      tokenizer.unkTokenID.map(Int.init) == unknown && tokenizer.vocabularySize == model.config?["vocab_size"]?.integer)
     let config = try readJSON(output + "/config.json")
     #expect(config["eos_token_id"]?.integer == model.id("<|im_end|>"))
     #expect(config["pad_token_id"]?.integer == model.id("<|dummy_87|>"))
@@ -62,7 +63,8 @@ import Tokenization
     let model = MiniModel.phi4()
     let folder = try model.write()
     // A layout and escapes that no serializer of ours would choose.
-    let odd = (TemporaryFolder.text(of: folder.path + "/config.json") ?? "")
+    let odd =
+      (TemporaryFolder.text(of: folder.path + "/config.json") ?? "")
       .split(separator: "\n").joined(separator: "\n\t  ") + "\n \n"
     _ = try folder.write("config.json", odd)
     let output = folder.path + "-repaired"
@@ -83,7 +85,8 @@ import Tokenization
     let other = try TemporaryFolder()
     _ = try other.write("x", "")
     func refusal(_ output: String) -> String? {
-      #expect(throws: ModelFileError.self) { try examination.repair(into: output) }?.message
+      let error = #expect(throws: ModelFileError.self) { try examination.repair(into: output) }
+      return error?.message
     }
     #expect(refusal(folder.path)?.contains("own folder") == true)
     #expect(refusal(folder.path + "/")?.contains("own folder") == true)

@@ -7,7 +7,7 @@ struct CommandLineTests {
   @Test func helpAndVersion() throws {
     let help = try swiftlet(["--help"])
     #expect(help.status == 0 && help.errors.isEmpty)
-    for command in ["tune", "generate", "chat", "eval", "export", "tokenize", "template", "info"] {
+    for command in ["tune", "generate", "chat", "doctor", "eval", "export", "tokenize", "template", "info"] {
       #expect(help.output.contains("\n  \(command) "))
       let own = try swiftlet([command, "--help"])
       #expect(own.status == 0 && own.output.contains("Usage: swiftlet \(command)"))

@@ -36,7 +36,8 @@ enum ContextLengthCheck: Check {
     else { return [] }
     let scaling = config?["rope_scaling"] ?? config?["rope_parameters"] ?? text?["rope_scaling"]
     let factor = max(1, scaling?["factor"]?.double ?? 1)
-    let original = (scaling?["original_max_position_embeddings"] ?? config?["original_max_position_embeddings"])?.integer
+    let original = (scaling?["original_max_position_embeddings"] ?? config?["original_max_position_embeddings"])?
+      .integer
     // Some configurations count positions before scaling, most of them after.
     let reach = max(Double(positions), Double(original ?? positions) * factor)
     guard Double(length) > reach else { return [] }

@@ -3,10 +3,9 @@ import Tokenization
 /// BOS twice: once from the template, once from the tokenizer.
 enum DoubleBOSCheck: Check {
   static func examine(_ patient: Patient, _ plan: inout Plan) -> [Finding] {
-    guard let template = patient.template, case .success(let parsed) = template.parsed,
-      let bos = plan.token(.bos, of: patient), !bos.content.isEmpty
+    guard let (template, probe) = plan.template(of: patient), let bos = plan.token(.bos, of: patient),
+      !bos.content.isEmpty
     else { return [] }
-    let probe = TemplateProbe(template: parsed, variables: patient.templateVariables(plan.tokens))
     let mark = Array(bos.content.utf8)
     guard let text = probe.render([.user(1)], prompt: true), text.starts(with: mark) else { return [] }
     if text.dropFirst(mark.count).starts(with: mark) {

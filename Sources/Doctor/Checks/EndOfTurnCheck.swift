@@ -6,16 +6,12 @@ import Tokenization
 enum EndOfTurnCheck: Check {
   static func examine(_ patient: Patient, _ plan: inout Plan) -> [Finding] {
     let eos = patient.declared(.eos)
-    guard let template = patient.template, case .success(let parsed) = template.parsed else {
-      return withoutTemplate(patient, eos)
-    }
-    let probe = TemplateProbe(template: parsed, variables: patient.templateVariables())
-    guard let (close, rest) = probe.turnClose else { return [] }
+    guard patient.template != nil else { return withoutTemplate(patient, eos) }
+    guard let (template, probe) = plan.template(of: patient), let (close, rest) = probe.turnClose else { return [] }
     let roles = SpecialRole.allCases.compactMap { patient.declared($0) }
-    if let (token, range) = patient.vocabulary.firstAdded(in: close, also: roles) {
+    // Words before a token belong to the end too: `\n</s>`.
+    if let (token, _) = patient.vocabulary.firstAdded(in: close, also: roles) {
       plan.turnEnd = token
-      // A token after words of the close's own is still what ends it: `\n</s>`.
-      _ = range
       guard eos != token else { return [] }
       return wrong(template, patient, &plan, eos, token, close + rest)
     }
@@ -112,9 +108,11 @@ enum EndOfTurnCheck: Check {
       "eos-not-end-of-turn", .error,
       "The assistant's turn ends with text that is no token, and not with EOS: generation does not stop there, and a "
         + "tuned model learns to spell its end.",
-      evidence: "\(template.place.description) writes \(shown(close)) after the assistant's words, which is no token; EOS "
+      evidence:
+        "\(template.place.description) writes \(shown(close)) after the assistant's words, which is no token; EOS "
         + "is \(eos?.description ?? "not set")",
-      repair: "Write {{ eos_token }} there in the template, or add \(shown(close)) to the vocabulary with an embedding row "
+      repair:
+        "Write {{ eos_token }} there in the template, or add \(shown(close)) to the vocabulary with an embedding row "
         + "that is trained; neither can be done without training the model.")
   }
 }

@@ -5,7 +5,7 @@ enum GenerationPromptCheck: Check {
   static func examine(_ patient: Patient, _ plan: inout Plan) -> [Finding] {
     var findings: [Finding] = []
     for (index, template) in patient.templates.enumerated() {
-      guard case .success(let parsed) = template.parsed else { continue }
+      guard case .success(let parsed) = template.parsed, !plan.isTemplateRefusing else { continue }
       let probe = TemplateProbe(template: parsed, variables: patient.templateVariables())
       guard let finding = examine(template, probe, patient) else { continue }
       findings.append(finding)

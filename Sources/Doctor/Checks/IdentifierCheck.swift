@@ -10,7 +10,9 @@ enum IdentifierCheck: Check {
     for claim in patient.claims {
       guard let file = claim.file, let token = plan.token(claim.role, of: patient) else { continue }
       if let ids = claim.ids, let id = token.id, !ids.contains(id) {
-        evidence.append("\(claim.place) is \(ids.map(\.description).joined(separator: ", ")), \(claim.role.name) is \(token.description)")
+        evidence.append(
+          "\(claim.place) is \(ids.map(\.description).joined(separator: ", ")), \(claim.role.name) is \(token.description)"
+        )
         repairs.append("\(claim.place) \(id)")
         let isList = patient.value(file, claim.role.idKey)?.array != nil
         edits.append(
@@ -29,7 +31,8 @@ enum IdentifierCheck: Check {
           "ids-disagree", .warning,
           "The files do not agree on special tokens (as they are, or as they will be once the rest is repaired): which of "
             + "them takes effect depends on the program.",
-          evidence: evidence.joined(separator: "; "), repair: "Make it \(repairs.joined(separator: ", ")).", edits: edits))
+          evidence: evidence.joined(separator: "; "), repair: "Make it \(repairs.joined(separator: ", ")).",
+          edits: edits))
     }
     return findings + outside(patient, plan)
   }
@@ -56,7 +59,8 @@ enum IdentifierCheck: Check {
     for (content, value) in patient.files[added]?.value.object ?? [:] {
       guard let id = patient.vocabulary.id(of: content), value.integer != id else { continue }
       guard evidence.count < 8 else { return }
-      evidence.append("\(added) has `\(content)` as \(value.integer.map(\.description) ?? value.kind), the tokenizer as \(id)")
+      evidence.append(
+        "\(added) has `\(content)` as \(value.integer.map(\.description) ?? value.kind), the tokenizer as \(id)")
       repairs.append("`\(content)` \(id)")
       edits.append(.set(file: added, path: [.key(content)], .integer(id)))
     }

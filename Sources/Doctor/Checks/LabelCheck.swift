@@ -4,9 +4,9 @@ import Tokenization
 /// Templates of which no word of the assistant's can be found again, so that there is nothing to learn.
 enum LabelCheck: Check {
   static func examine(_ patient: Patient, _ plan: inout Plan) -> [Finding] {
-    guard let tokenizer = patient.tokenizer, tokenizer.chatTemplate != nil, let template = patient.template else {
-      return []
-    }
+    guard let tokenizer = patient.tokenizer, tokenizer.chatTemplate != nil,
+      let (template, _) = plan.template(of: patient)
+    else { return [] }
     let turns: [TemplateProbe.Turn] = [.user(1), .assistant(1)]
     guard let masked = try? tokenizer.encodeConversation(.array(turns.map(\.message))) else { return [] }
     guard let last = masked.isResponse.lastIndex(of: true) else {
@@ -14,7 +14,8 @@ enum LabelCheck: Check {
         Finding(
           "labels-all-masked", .error,
           "No token of a conversation is the assistant's, so that training on responses has nothing to learn.",
-          evidence: "\(template.place.description): of \(masked.ids.count) tokens of a question and a reply 0 are trained",
+          evidence:
+            "\(template.place.description): of \(masked.ids.count) tokens of a question and a reply 0 are trained",
           repair: "Write the assistant's words in the template, within {% generation %} where it has such blocks.")
       ]
     }

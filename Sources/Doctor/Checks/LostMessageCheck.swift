@@ -3,12 +3,12 @@ import Tokenization
 /// Templates that leave out what somebody said.
 enum LostMessageCheck: Check {
   static func examine(_ patient: Patient, _ plan: inout Plan) -> [Finding] {
-    guard let template = patient.template, case .success(let parsed) = template.parsed else { return [] }
-    let probe = TemplateProbe(template: parsed, variables: patient.templateVariables())
+    guard let (template, probe) = plan.template(of: patient) else { return [] }
     var lost: [(role: String, turns: [TemplateProbe.Turn])] = []
     func look(_ turns: [TemplateProbe.Turn], for roles: Set<String>) {
       guard let text = probe.render(turns) else { return }
-      for turn in turns where roles.contains(turn.role) && !turn.words.isEmpty && find(turn.words.utf8, in: text) == nil {
+      for turn in turns where roles.contains(turn.role) && !turn.words.isEmpty && find(turn.words.utf8, in: text) == nil
+      {
         if !lost.contains(where: { $0.role == turn.role }) { lost.append((turn.role, turns)) }
       }
     }

@@ -54,7 +54,8 @@ enum PaddingCheck: Check {
       }
       return Problem(
         id: "pad-missing", severity: .warning,
-        message: "There is no padding token: trainers that fill batches refuse the model, or fill them with a token that "
+        message:
+          "There is no padding token: trainers that fill batches refuse the model, or fill them with a token that "
           + "means something.",
         evidence: isFolder(patient)
           ? "no file has pad_token" : "there is no \(SpecialRole.pad.metadataKey)")
@@ -72,21 +73,24 @@ enum PaddingCheck: Check {
     if same.contains(.eos) || plan.tokens[.eos] == pad {
       return Problem(
         id: "pad-is-eos", severity: .warning,
-        message: "Padding is EOS: trainers that leave padding out of the loss leave out the end of every text too, and the "
+        message:
+          "Padding is EOS: trainers that leave padding out of the loss leave out the end of every text too, and the "
           + "model never learns to stop.",
         evidence: evidence)
     }
     if same.contains(.bos) {
       return Problem(
         id: "pad-is-bos", severity: .warning,
-        message: "Padding is BOS: trainers that leave padding out of loss and attention leave out the beginning of every "
+        message:
+          "Padding is BOS: trainers that leave padding out of loss and attention leave out the beginning of every "
           + "text too.",
         evidence: evidence)
     }
     if same.contains(.unk) {
       return Problem(
         id: "pad-is-unk", severity: .warning,
-        message: "Padding is UNK: trainers that leave padding out of loss and attention leave out unknown characters too.",
+        message:
+          "Padding is UNK: trainers that leave padding out of loss and attention leave out unknown characters too.",
         evidence: evidence, isUnknown: true)
     }
     return nil

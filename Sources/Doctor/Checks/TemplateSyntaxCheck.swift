@@ -6,7 +6,11 @@ enum TemplateSyntaxCheck: Check {
     patient.templates.flatMap { template in
       switch template.parsed {
       case .failure(let error): return [broken(template, error)]
-      case .success(let parsed): return template.name == "default" ? refusal(template, parsed, patient) : []
+      case .success(let parsed):
+        guard template.name == "default" else { return [] }
+        let findings = refusal(template, parsed, patient)
+        plan.isTemplateRefusing = !findings.isEmpty
+        return findings
       }
     }
   }

@@ -17,7 +17,8 @@ enum TokenizerFilesCheck: Check {
       let pairs = merges.map { $0.string ?? ($0.array ?? []).compactMap(\.string).joined(separator: " ") }
       let common = zip(rest, pairs).prefix { isSame(String($0), $1) }.count
       if common < rest.count || common < pairs.count {
-        evidence.append("merges.txt has \(rest.count) merges, tokenizer.json \(pairs.count); they differ from merge \(common) on")
+        evidence.append(
+          "merges.txt has \(rest.count) merges, tokenizer.json \(pairs.count); they differ from merge \(common) on")
       }
     }
     guard !evidence.isEmpty else { return [] }
@@ -37,7 +38,8 @@ enum TokenizerFilesCheck: Check {
     var first = ""
     for (token, id) in slow where fast[token]?.integer != id.integer {
       if count == 0 {
-        first = "`\(token)` is \(id.integer.map(\.description) ?? id.kind) in vocab.json and "
+        first =
+          "`\(token)` is \(id.integer.map(\.description) ?? id.kind) in vocab.json and "
           + "\(fast[token]?.integer.map(\.description) ?? "missing") in tokenizer.json"
       }
       count += 1

@@ -43,7 +43,8 @@ struct JSONFile: Sendable {
     } catch {
       findings.append(
         Finding(
-          "duplicate-key", .warning, "A key of \(name) appears twice; programs differ in which of the two they believe.",
+          "duplicate-key", .warning,
+          "A key of \(name) appears twice; programs differ in which of the two they believe.",
           evidence: "\(name): \(error)", repair: "Remove the one that is not meant."))
     }
     self.name = name

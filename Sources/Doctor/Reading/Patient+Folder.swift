@@ -25,7 +25,9 @@ extension Patient {
     tokenizer = loaded ?? readTokenizer(folder)
     if let tokenizer { vocabulary = Vocabulary(tokenizer) } else { readVocabulary(folder) }
     let config = files["config.json"]?.value
-    promisedRows = config?["vocab_size"]?.integer ?? config?["text_config"]?["vocab_size"]?.integer
+    promisedRows = (config?["vocab_size"] ?? config?["text_config"]?["vocab_size"])?.integer.flatMap {
+      $0 > 0 ? $0 : nil
+    }
     if let tokenizer, let bos = tokenizer.bosTokenID {
       // What the post-processor puts before a text.
       addsBOS = tokenizer.encode("a").first == bos && tokenizer.encode("a", addSpecialTokens: false).first != bos

@@ -35,7 +35,8 @@ extension Patient {
   private mutating func wrongType(_ key: String, _ value: GGUFValue, _ expected: String) {
     findings.append(
       Finding(
-        "wrong-type", .error, "An entry of the metadata has a type that no program expects there, so that loading fails.",
+        "wrong-type", .error,
+        "An entry of the metadata has a type that no program expects there, so that loading fails.",
         evidence: "\(key) is of type \(value.typeName), \(expected) was expected",
         repair: "Convert the original model again."))
   }

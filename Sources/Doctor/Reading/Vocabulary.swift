@@ -25,6 +25,8 @@ struct Vocabulary: Sendable {
 
   /// Adds a token that is not known yet.
   mutating func add(_ content: String, id: Int, special: Bool? = nil) {
+    // An id that no vocabulary reaches is a mistake of the file's.
+    guard (0..<1 << 31).contains(id) else { return }
     let key = Array(content.utf8)
     if ids[key] == nil { ids[key] = id }
     if contents[id] == nil { contents[id] = content }

@@ -4,6 +4,17 @@ import ModelFiles
 import Tokenization
 
 extension Examination {
+  /// Refuses a place where ``repair(into:)`` must not write: one that is in use, or the model's own folder.
+  public func requireUsable(output: String) throws {
+    if case .gguf = patient.kind, output.hasSuffix(".gguf") {
+      if access(output, F_OK) == 0 { throw ModelFileError(output, "this exists already; choose another --output") }
+    } else if case .folder = patient.kind {
+      try FolderCopy.requireUsable(output, copyOf: path)
+    } else {
+      try FolderCopy.requireUsable(output)
+    }
+  }
+
   /// Writes the model with everything repaired that can be; what is not repaired stays byte for byte.
   ///
   /// Of a folder, large files are linked where the file system can and copied elsewhere. The folder appears whole or not
@@ -13,6 +24,7 @@ extension Examination {
   /// - Returns: The repaired model's path.
   @discardableResult
   public func repair(into output: String) throws -> String {
+    try requireUsable(output: output)
     switch patient.kind {
     case .folder:
       let contents = try FolderContents(path, edits)
@@ -35,7 +47,6 @@ extension Examination {
     }
     let name = file.path.split(separator: "/").last.map(String.init) ?? "model.gguf"
     if output.hasSuffix(".gguf") {
-      guard access(output, F_OK) != 0 else { throw ModelFileError(output, "this exists already; choose another --output") }
       try GGUFRewriter.write(file, changing: changes, to: output)
       return output
     }

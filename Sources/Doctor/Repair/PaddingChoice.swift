@@ -32,12 +32,14 @@ struct PaddingChoice {
     let named = free.map { (token: $0, kind: Kind($0.content)) }
     if let token = named.first(where: { $0.kind == .padding })?.token {
       best = option(token, "which is named for it and which nothing uses")
-    } else if let token = named.filter({ $0.kind == .reserved && $0.token.isSpecial }).max(by: { $0.token.id < $1.token.id })?.token
-    {
+    } else if let token = named.filter({ $0.kind == .reserved && $0.token.isSpecial }).max(by: {
+      $0.token.id < $1.token.id
+    })?.token {
       best = option(token, "a reserved token that nothing uses")
     } else if let token = named.first(where: { $0.kind == .otherPadding && $0.token.isSpecial })?.token {
       best = option(token, "which pads what this model's texts do not have")
-    } else if let unknown = patient.declared(.unk), unknown.id != nil, unknown != plan.token(.eos, of: patient),
+    } else if let unknown = patient.declared(.unk), let id = unknown.id,
+      patient.rows.map({ id < $0 }) ?? true, unknown != plan.token(.eos, of: patient),
       unknown != plan.token(.bos, of: patient), unknown != plan.turnEnd
     {
       best = Option(token: unknown, reason: "UNK, since no token is reserved", isReserved: false)

@@ -32,7 +32,9 @@ struct TemplateRepair {
   /// - Parameter isAddedWhenAsked: Whether the template adds it on request too, beside writing it unasked.
   func withholding(_ opening: [UInt8], isAddedWhenAsked: Bool) -> [TemplateEdit]? {
     guard let places else { return nil }
-    let sources = places.literals.filter { $0.value.count >= opening.count && $0.value.suffix(opening.count) == opening[...] }
+    let sources = places.literals.filter {
+      $0.value.count >= opening.count && $0.value.suffix(opening.count) == opening[...]
+    }
     // All of them at once where there are several branches, else one.
     let choices = sources.count > 1 ? [sources] + sources.map { [$0] } : sources.map { [$0] }
     for choice in choices {
@@ -55,6 +57,11 @@ struct TemplateRepair {
   private func moving(
     _ opening: [UInt8], _ cuts: [TemplateEdit], _ places: TemplateSource, _ isAddedWhenAsked: Bool
   ) -> [TemplateEdit]? {
+    // It may stand before the assistant's words already.
+    for ending in isAddedWhenAsked ? [[]] : endings(opening) {
+      let edits = cuts + ending
+      if isSound(edits, opening, isAddedWhenAsked, opensAfterAnswer: true) { return edits }
+    }
     for output in places.outputs.prefix(Self.mostOutputs) {
       guard !cuts.contains(where: { $0.range.overlaps(output.range) }) else { continue }
       let before = TemplateEdit(

@@ -32,7 +32,8 @@ struct UnknownTokenRepair {
     } else if let id = vocabulary?[Self.spelling]?.integer {
       token = SpecialToken(content: Self.content, id: id)
       let uses = merges.indices.filter { index in
-        let pair = merges[index].array?.compactMap(\.string) ?? merges[index].string?.split(separator: " ").map(String.init)
+        let pair =
+          merges[index].array?.compactMap(\.string) ?? merges[index].string?.split(separator: " ").map(String.init)
         guard let pair else { return false }
         return pair.contains { isSame($0, Self.spelling) } || isSame(pair.joined(), Self.spelling)
       }

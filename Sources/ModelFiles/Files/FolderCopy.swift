@@ -11,9 +11,7 @@ public enum FolderCopy {
   public static func copy(
     _ source: String, to target: String, replacing contents: [String: [UInt8]]
   ) throws(ModelFileError) {
-    if let home = resolved(source), let other = resolvedTarget(target), other == home || other.hasPrefix(home + "/") {
-      throw ModelFileError(target, "this is the model's own folder, or lies in it; choose another --output")
-    }
+    try requireUsable(target, copyOf: source)
     try make(target) { (folder) throws(ModelFileError) in
       try copyEntries(of: source, to: folder, except: Set(contents.keys), depth: 0)
       for (name, bytes) in contents.sorted(by: { $0.key < $1.key }) {
@@ -26,11 +24,9 @@ public enum FolderCopy {
   public static func make(
     _ target: String, _ fill: (_ folder: String) throws(ModelFileError) -> Void
   ) throws(ModelFileError) {
-    var path = target
-    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    try requireUsable(target)
+    let path = withoutSlash(target)
     let (parent, name) = split(path)
-    if name.isEmpty || name == "." || name == ".." { throw ModelFileError(target, "this is no name for a folder") }
-    try requireEmpty(path)
     let hidden = "\(parent)/.\(name).incomplete-\(getpid())"
     if mkdir(hidden, 0o777) != 0 { throw .system(target, "make") }
     do throws(ModelFileError) {
@@ -44,11 +40,23 @@ public enum FolderCopy {
     try synchronizeFolder(parent)
   }
 
-  private static func requireEmpty(_ path: String) throws(ModelFileError) {
+  /// Refuses a name under which no folder can be made: it must not be there yet, or be an empty folder.
+  ///
+  /// - Parameter source: A folder in which it must not lie.
+  public static func requireUsable(_ target: String, copyOf source: String? = nil) throws(ModelFileError) {
+    if let home = source.flatMap(resolved), let other = resolvedTarget(target),
+      other == home || other.hasPrefix(home + "/")
+    {
+      throw ModelFileError(target, "this is the model's own folder, or lies in it; choose another --output")
+    }
+    let path = withoutSlash(target)
+    let (parent, name) = split(path)
+    if name.isEmpty || name == "." || name == ".." { throw ModelFileError(target, "this is no name for a folder") }
     var status = stat()
     if stat(path, &status) != 0 {
-      if errno == ENOENT { return }
-      throw .system(path, "open")
+      guard errno == ENOENT else { throw .system(path, "open") }
+      if access(parent, W_OK) != 0 { throw .system(parent, "write") }
+      return
     }
     guard status.st_mode & S_IFMT == S_IFDIR else {
       throw ModelFileError(path, "this exists already and is no folder; choose another --output")
@@ -109,6 +117,12 @@ public enum FolderCopy {
 
   // MARK: Places
 
+  private static func withoutSlash(_ path: String) -> String {
+    var path = path
+    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    return path
+  }
+
   private static func resolved(_ path: String) -> String? {
     guard let pointer = realpath(path, nil) else { return nil }
     defer { free(pointer) }
@@ -117,8 +131,7 @@ public enum FolderCopy {
 
   /// Where a folder that may not be there yet will lie.
   private static func resolvedTarget(_ path: String) -> String? {
-    var path = path
-    while path.count > 1, path.hasSuffix("/") { path.removeLast() }
+    let path = withoutSlash(path)
     if let found = resolved(path) { return found }
     let (parent, name) = split(path)
     return resolved(parent).map { $0 + "/" + name }

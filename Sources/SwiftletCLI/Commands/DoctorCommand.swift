@@ -25,7 +25,8 @@ enum DoctorCommand: RunnableCommand {
     var remaining: Examination?
     var written: String?
     if let target {
-      let place = try readingInput { try examination.repair(into: target) }
+      try readingInput { try examination.requireUsable(output: target) }
+      let place = try examination.repair(into: target)
       written = place
       remaining = try Examination(of: place)
     }

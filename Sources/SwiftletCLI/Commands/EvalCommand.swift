@@ -17,7 +17,8 @@ enum EvalCommand: RunnableCommand {
     ],
     arguments: [ModelOptions.model.declaration],
     options: [
-      perplexity.declaration, window.declaration, maxTokens.declaration, ModelOptions.adapter.declaration, ModelOptions.strict.declaration,
+      perplexity.declaration, window.declaration, maxTokens.declaration, ModelOptions.adapter.declaration,
+      ModelOptions.strict.declaration,
       JSONOption.json.declaration,
     ] + ModelOptions.machine)
 

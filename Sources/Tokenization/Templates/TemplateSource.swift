@@ -31,7 +31,9 @@ package struct TemplateSource {
   /// The outputs, in the order of the source.
   package private(set) var outputs: [Output] = []
 
-  /// Reads a template's tags; places count the source's UTF-8. `nil` when it cannot be read.
+  /// Reads a template's tags; `nil` when it cannot be read.
+  ///
+  /// Places count the source's UTF-8.
   package init?(_ source: String) {
     let scalars = Array(source.unicodeScalars)
     // The lexer counts line ends in its own way.
