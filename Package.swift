@@ -50,7 +50,7 @@ let package = Package(
     room("CPUDevice", ["Tensors", "CPUKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
-    room("Export", ["Models", "ModelFiles", "Training", "Tokenization", "JSONValues"]),
+    room("Export", ["Doctor", "Models", "ModelFiles", "Training", "Tokenization", "JSONValues"]),
     room(
       "Swiftlet",
       [

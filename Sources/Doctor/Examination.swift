@@ -70,6 +70,9 @@ public struct Examination: Sendable {
     self.plan = plan
   }
 
+  /// The model's tokenizer as its files have it, where they make one.
+  public var tokenizer: Tokenizer? { patient.tokenizer }
+
   /// Whether nothing breaks: there may be warnings and notes.
   public var isSound: Bool { !findings.contains { $0.severity == .error } }
 

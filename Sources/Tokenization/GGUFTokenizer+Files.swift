@@ -36,6 +36,15 @@ extension GGUFTokenizerMetadata {
     switch parts.merges {
     case .ranked(let merges): list = merges.map { [.string($0.left), .string($0.right)] }
     case .scored: list = scoredMerges(ids)
+    case .unigram:
+      // Pieces without a score cannot be reached by the search.
+      let pieces: [JSONValue] = tokens.enumerated().map { id, token in
+        [.string(token), .number(Double(id < scores.count ? scores[id] : 0))]
+      }
+      return [
+        "type": "Unigram", "unk_id": unkTokenID.map { .integer($0) } ?? .null, "vocab": .array(pieces),
+        "byte_fallback": .bool(parts.usesByteFallback),
+      ]
     }
     return [
       "type": "BPE", "dropout": .null, "unk_token": parts.unknownToken.map { .string($0) } ?? .null,

@@ -27,7 +27,7 @@ package struct TokenizerOverrides: Sendable {
 extension Tokenizer {
   /// Reads the tokenizer of a model folder, some of it said otherwise.
   package convenience init(folder: String, overrides: TokenizerOverrides) throws {
-    var parts = try TokenizerFiles.read(folder)
+    var parts = try TokenizerFiles.read(TokenizerSource.find(in: folder), folder: folder)
     try overrides.apply(to: &parts)
     try self.init(parts)
   }

@@ -141,6 +141,7 @@ extension MiniModel {
       + (0...4).map { "<|reserved_special_token_\($0)|>" }
     var model = MiniModel(tokens: tokens)
     let begin = JSONValue.integer(model.id("<|begin_of_text|>") ?? 0)
+    let end = JSONValue.integer(model.id("<|end_of_text|>") ?? 0)
     model.tokenizer["post_processor"] = [
       "type": "TemplateProcessing",
       "single": [
@@ -153,7 +154,7 @@ extension MiniModel {
     ]
     model.configuration = ["bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"]
     model.config?["bos_token_id"] = begin
-    model.config?["eos_token_id"] = .integer(model.id("<|end_of_text|>") ?? 0)
+    model.config?["eos_token_id"] = end
     if instruct {
       model.configuration["chat_template"] = .string(
         """

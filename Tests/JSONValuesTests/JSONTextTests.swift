@@ -44,7 +44,8 @@ import Testing
     ([0, 1, 2], "[  ]"), ([7], "[ 1, 2,\n3 ]"),
   ])
   func elementsAreRemoved(indices: [Int], result: String) throws {
-    #expect(try edited("{\"l\": [ 1, 2,\n3 ]}") { $0.removeElements(Set(indices), from: ["l"]) } == "{\"l\": \(result)}")
+    #expect(
+      try edited("{\"l\": [ 1, 2,\n3 ]}") { $0.removeElements(Set(indices), from: ["l"]) } == "{\"l\": \(result)}")
   }
 
   @Test func elementsAreInserted() throws {

@@ -75,7 +75,7 @@ import Testing
     Self.names.sorted { $0.key.utf8.count > $1.key.utf8.count }.reduce(name) { $0.replacing($1.key, with: $1.value) }
   }
 
-  /// Rows of each head in the order 0, half, 1, half + 1, …
+  /// Rows of each head in the order 0, half, 1, half + 1 and so on.
   private func paired(_ values: [Float], rows: Int, heads: Int) -> [Float] {
     let (width, head) = (values.count / rows, rows / heads)
     return (0..<rows).flatMap { row in

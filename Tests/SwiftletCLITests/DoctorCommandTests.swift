@@ -63,6 +63,22 @@ struct DoctorCommandTests {
     }
   }
 
+  /// A template that drops the assistant's words leaves nothing to learn in any data.
+  @Test(.enabled(if: ProcessInfo.processInfo.environment["SWIFTLET_SAMPLE_MODEL"] != nil, "no sample model"))
+  func dataWithNothingToLearn() throws {
+    let model = try #require(ProcessInfo.processInfo.environment["SWIFTLET_SAMPLE_MODEL"])
+    try withTemporaryFolder { folder in
+      let data = folder + "/data.jsonl"
+      let line = #"{"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]}"# + "\n"
+      try line.write(toFile: data, atomically: true, encoding: .utf8)
+      #expect(try swiftlet(["doctor", model, "--data", data]).status == 0)
+      try line.replacingOccurrences(of: "assistant", with: "user").write(
+        toFile: data, atomically: true, encoding: .utf8)
+      let result = try swiftlet(["doctor", model, "--data", data, "--json"])
+      #expect(result.status == 1 && result.output.contains("\"labels-all-masked\", \"severity\": \"error\""))
+    }
+  }
+
   @Test func mistakes() throws {
     try withTemporaryFolder { folder in
       for words in [

@@ -162,10 +162,10 @@ import Testing
     #expect(store.latest().entry?.step == 1 && store.latest().damaged.isEmpty)
     #expect(TemporaryFolder.bytes(of: "\(folder.path)/run/adapter_model.safetensors") == nil)
 
-    // A weight of the model that is no number shows at the first step.
+    // A weight whose products overflow shows at the first step.
     let broken = try TemporaryFolder()
     try TinyModel(changing: ["vocab_size": 128]).write(to: broken) { name, values in
-      if name == "model.layers.1.post_attention_layernorm.weight" { values[3] = .infinity }
+      if name == "model.layers.1.post_attention_layernorm.weight" { values[3] = .greatestFiniteMagnitude }
     }
     let model = try LanguageModel(Checkpoint.open(path: broken.path), on: CPUDevice(compute: .float32))
     let first = #expect(throws: TrainingError.self) {

@@ -20,5 +20,10 @@ extension GGUFTokenizerMetadata {
       addBOS: try metadata.bool(key("add_bos_token")), addEOS: try metadata.bool(key("add_eos_token")),
       addSpacePrefix: try metadata.bool(key("add_space_prefix")),
       chatTemplate: try metadata.string("tokenizer.chat_template"))
+    removeExtraWhitespaces = try metadata.bool(key("remove_extra_whitespaces"))
+    precompiledCharsmap = (try metadata.integers(key("precompiled_charsmap")) ?? []).map {
+      UInt8(truncatingIfNeeded: $0)
+    }
+    architecture = try metadata.string("general.architecture") ?? ""
   }
 }

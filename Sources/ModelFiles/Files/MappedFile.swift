@@ -71,11 +71,3 @@ public final class MappedFile: @unchecked Sendable {
     if start < end { _ = madvise(UnsafeMutableRawPointer(mutating: base + start), end - start, advice) }
   }
 }
-
-extension MappedFile {
-  /// A copy of all bytes of a file.
-  public static func contents(of path: String) throws(ModelFileError) -> [UInt8] {
-    let file = try MappedFile(path: path)
-    return withExtendedLifetime(file) { Array(file.bytes) }
-  }
-}

@@ -1,6 +1,7 @@
 import CommandLineParsing
 import Doctor
 import JSONValues
+import Swiftlet
 
 /// `swiftlet doctor`: finds and repairs defects of a model's tokenizer, special tokens and template.
 enum DoctorCommand: RunnableCommand {
@@ -8,20 +9,25 @@ enum DoctorCommand: RunnableCommand {
   private static let output = Option<String?>(
     "output", aliases: ["output-dir", "o"], "DIR", "Folder for the repaired model: a new one, or an empty one.")
 
+  private static let data = Option(
+    repeated: "data", aliases: ["dataset", "train-data"], "FILE",
+    "Training data to look at with the model's template; may be given several times.")
+
   static let command = Command(
     name: "doctor", summary: "Find and repair defects of a model's tokenizer, ids and chat template.",
     examples: ["model/", "model/ --fix --output repaired", "model.gguf --json"],
     arguments: [ModelOptions.model.declaration],
-    options: [fix.declaration, output.declaration, JSONOption.json.declaration])
+    options: [fix.declaration, output.declaration, data.declaration, JSONOption.json.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
-    let path = arguments[ModelOptions.model]
     let target = arguments[output]
     guard arguments[fix] == (target != nil), target?.isEmpty != true else {
       throw InputFailure(
         arguments[fix] ? "--output is missing; name a folder for the repaired model" : "--output goes with --fix")
     }
-    let examination = try readingInput { try Examination(of: path) }
+    let examination = try readingInput { try Examination(of: ModelOptions.path(arguments[ModelOptions.model])) }
+    let ofData =
+      arguments[data].isEmpty ? [] : try readingInput { try examination.findings(inData: arguments[data]) }
     var remaining: Examination?
     var written: String?
     if let target {
@@ -31,14 +37,15 @@ enum DoctorCommand: RunnableCommand {
       remaining = try Examination(of: place)
     }
     if arguments[JSONOption.json] {
-      var object: JSONObject = ["findings": json(examination.findings)]
+      var object: JSONObject = ["findings": json(examination.findings + ofData)]
       object["output"] = written.map { .string($0) }
       object["remaining"] = (remaining?.findings).map(json)
       try StandardOutput.write(JSONValue.object(object).serialized() + "\n")
     } else {
-      try StandardOutput.write(DoctorReport(examination, repaired: remaining, at: written).text)
+      try StandardOutput.write(DoctorReport(examination, ofData, repaired: remaining, at: written).text)
     }
-    if !(remaining ?? examination).isSound { throw DefectsFound() }
+    let isDataSound = !ofData.contains { $0.severity == .error }
+    if !(remaining ?? examination).isSound || !isDataSound { throw DefectsFound() }
   }
 
   private static func json(_ findings: [Finding]) -> JSONValue {
@@ -58,9 +65,10 @@ private struct DoctorReport {
   private(set) var text = ""
   private static let columns = 100
 
-  init(_ examination: Examination, repaired: Examination?, at output: String?) {
+  init(_ examination: Examination, _ more: [Finding], repaired: Examination?, at output: String?) {
+    let all = examination.findings + more
     for severity in Severity.allCases.sorted() {
-      let findings = examination.findings.filter { $0.severity == severity }
+      let findings = all.filter { $0.severity == severity }
       guard !findings.isEmpty else { continue }
       text += "\(severity.rawValue.uppercased())\(findings.count == 1 ? "" : "S")\n"
       for finding in findings {
@@ -71,14 +79,14 @@ private struct DoctorReport {
       }
       text += "\n"
     }
-    if examination.findings.isEmpty { text += "nothing found: tokenizer, ids and chat template agree\n" }
+    if all.isEmpty { text += "nothing found: tokenizer, ids and chat template agree\n" }
     if let repaired, let output {
       let left = repaired.findings.filter { $0.severity != .note }.map(\.id)
       text += "\(output) holds the repaired model"
       text += left.isEmpty ? "\n" : "; what no file can mend remains: \(left.joined(separator: ", "))\n"
     } else if examination.findings.contains(where: { $0.isRepairable && $0.severity != .note }) {
       let counts = Severity.allCases.sorted().compactMap { severity in
-        let count = examination.findings.count { $0.severity == severity }
+        let count = all.count { $0.severity == severity }
         return count == 0 ? nil : "\(count) \(severity.rawValue)\(count == 1 ? "" : "s")"
       }
       let isFile = examination.path.hasSuffix(".gguf")

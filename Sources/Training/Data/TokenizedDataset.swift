@@ -129,12 +129,16 @@ public struct TokenizedDataset: Sendable {
     return parts.joined(separator: "; ")
   }
 
+  /// How the message of a dataset begins that leaves no example with a trained token.
+  public static let nothingToTrainOn = "nothing to train on"
+
   private var nothingLeft: String {
     if counts.cutBeforeResponse == 0 {
       let missing = options.trainOn == .responses ? "no response of the assistant" : "no second token"
-      return "nothing to train on: the \(counts.samples) samples have \(missing)"
+      return "\(Self.nothingToTrainOn): the \(counts.samples) samples have \(missing)"
     }
-    return "nothing to train on: \(counts.cutBeforeResponse) of \(counts.samples) samples are cut before their first "
+    return
+      "\(Self.nothingToTrainOn): \(counts.cutBeforeResponse) of \(counts.samples) samples are cut before their first "
       + "trained token; raise --max-seq-length (\(options.maxSequenceLength))"
   }
 
