@@ -117,7 +117,7 @@ struct TokenizerParts {
 
   /// Makes the model of the vocabulary and the merges or scores.
   func makeModel(_ vocabulary: Vocabulary) throws(TokenizationError) -> TokenModel {
-    if case .unigram(let unigram) = merges { return TokenModel(.unigram(makeUnigram(unigram, vocabulary))) }
+    if case .unigram(let unigram) = merges { return TokenModel(.unigram(try makeUnigram(unigram, vocabulary))) }
     var model = TokenModel(.bytePairs(try makeBytePairs(vocabulary)))
     if !symbolIDs.isEmpty {
       let symbols = self.vocabulary.filter { symbolIDs.contains($0.id) }
@@ -136,8 +136,15 @@ struct TokenizerParts {
     }
   }
 
-  private func makeUnigram(_ unigram: Unigram, _ vocabulary: Vocabulary) -> UnigramEncoder {
+  private func makeUnigram(
+    _ unigram: Unigram, _ vocabulary: Vocabulary
+  ) throws(TokenizationError) -> UnigramEncoder {
     let left = hiddenIDs.union(unusedIDs)
+    // The time for a text grows with the longest token; no model has any near this length.
+    if let (text, id) = self.vocabulary.first(where: { $0.text.utf8.count > Self.longestUnigram }) {
+      throw TokenizationError(
+        "\(place): token \(id) has \(text.utf8.count) bytes; a Unigram model's may have \(Self.longestUnigram)")
+    }
     return UnigramEncoder(
       tokens: self.vocabulary.lazy.filter { !left.contains($0.id) && !$0.text.isEmpty }.map {
         (Array($0.text.utf8), Int32(truncatingIfNeeded: $0.id))
@@ -219,6 +226,8 @@ struct TokenizerParts {
     }
   }
 
+  /// The longest token that a Unigram model may have, in bytes.
+  private static let longestUnigram = 4096
   /// The longest token whose parts are looked for, in bytes; SentencePiece's are far shorter.
   private static let longestScored = 1024
 

@@ -135,7 +135,8 @@ import Testing
   /// Every name that llama.cpp writes for these families has its patterns, and all of them compile.
   @Test(arguments: [
     "llama-bpe", "llama3", "llama4", "dbrx", "phi-2", "gpt-2", "gpt-4o", "qwen2", "qwen35", "tekken", "pixtral",
-    "smollm", "deepseek-r1-qwen", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "falcon3", "seed-coder", "minicpm5",
+    "smollm", "deepseek-r1-qwen", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "falcon3", "seed-coder",
+    "minicpm5",
     "viking", "default", "",
   ])
   func names(_ name: String) throws {

@@ -25,6 +25,10 @@ import Testing
   static let malformed: [(json: String, words: String)] = [
     ("", "line 1"), ("{", "line 1"), ("[]", "must be a JSON object"), ("null", "must be a JSON object"),
     ("{}", "\"model\" is missing"), (#"{"model":{"type":"WordPiece","vocab":{}}}"#, "WordPiece"),
+    (
+      #"{"model":{"type":"Unigram","vocab":[["\#(String(repeating: "a", count: 5000))",0.0]]}}"#,
+      "token 0 has 5000 bytes"
+    ),
     (#"{"model":{"type":"Unigram"}}"#, "vocab"), (#"{"model":{"type":"Unigram","vocab":[]}}"#, "empty"),
     (#"{"model":{"type":"Unigram","vocab":[["a"]]}}"#, "vocab[0]"),
     (#"{"model":{"type":"Unigram","vocab":[["a","b"]]}}"#, "vocab[0]"),

@@ -8,7 +8,7 @@ enum TekkenFile {
     }
     let specialCount = config["default_num_special_tokens"]?.integer ?? 1000
     let size = config["default_vocab_size"]?.integer ?? list.count + specialCount
-    guard (0...TokenizerParts.highestID).contains(specialCount), (0...TokenizerParts.highestID).contains(size) else {
+    guard (0...highestSpecialCount).contains(specialCount), (0...TokenizerParts.highestID).contains(size) else {
       throw TokenizationError("\(path): config.default_num_special_tokens or default_vocab_size is out of range")
     }
     // The file lists more tokens than the model has.
@@ -41,6 +41,9 @@ enum TekkenFile {
     try readSpecialTokens(json["special_tokens"], specialCount, path, &parts)
     return parts
   }
+
+  /// The most special tokens that a file may ask for: each takes memory even if it has no name.
+  private static let highestSpecialCount = 1 << 16
 
   /// The names of special tokens in files that do not list them.
   private static let standardSpecialTokens = [

@@ -135,7 +135,9 @@ enum TokenizerFiles {
       described.append(value)
     }
     for list in [config, map] {
-      described += (list?["additional_special_tokens"] ?? list?["extra_special_tokens"])?.array ?? []
+      for key in ["additional_special_tokens", "extra_special_tokens"] {
+        described += list?[key]?.array ?? list?[key]?.object?.map(\.value) ?? []
+      }
     }
     let ids = ids(of: described.compactMap { $0.string ?? $0["content"]?.string }, parts)
     for (name, content) in parts.specialTokens where config?[name] ?? map?[name] != nil {

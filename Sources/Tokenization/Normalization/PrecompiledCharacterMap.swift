@@ -27,12 +27,15 @@ struct PrecompiledCharacterMap: Sendable {
     var replacement: ArraySlice<UInt8>
   }
 
+  /// The longest start that a rule can have; a damaged trie that leads in circles is left there.
+  private static let longestRule = 1024
+
   /// The rule for the longest, or the shortest, start of a text.
   func match(_ text: UnsafePointer<UInt8>, _ count: Int, longest: Bool) -> Match? {
     guard let root = units.first else { return nil }
     var position = Self.offset(root)
     var found: (length: Int, value: Int)?
-    for index in 0..<count {
+    for index in 0..<min(count, Self.longestRule) {
       let byte = text[index]
       if byte == 0 { break }
       position ^= Int(byte)
