@@ -93,8 +93,9 @@ LINED size_t run(text t, size_t p, uint32_t set) {
   return p;
 }
 
-/// `\s*[\r\n]+|\s+(?!\S)|\s+` at white space, without the first alternative where `newlines` is 0.
-LINED size_t white_space(text t, size_t start, int newlines) {
+/// `\s+\z|\s*[\r\n]+|\s+(?!\S)|\s+` at white space, without the first alternative where `tail` is 0 and without the
+/// second where `newlines` is.
+LINED size_t white_space(text t, size_t start, int newlines, int tail) {
   size_t p = start, last = start, after_newline = 0;
   while (p < t.end) {
     character c = at(t, p);
@@ -103,7 +104,7 @@ LINED size_t white_space(text t, size_t start, int newlines) {
     p += c.length;
     if (is_newline(t.bytes[last])) after_newline = p;
   }
-  if (newlines && after_newline) return after_newline;
+  if (newlines && after_newline && !(tail && p == t.end)) return after_newline;
   return p == t.end || last == start ? p : last;
 }
 
@@ -134,11 +135,11 @@ LINED size_t gpt2(text t, size_t p) {
     if (c.set & SL_NUMBERS) return run(t, q + c.length, SL_NUMBERS);
     if (c.set & others) return run(t, q + c.length, others);
   }
-  return white_space(t, p, 0);
+  return white_space(t, p, 0, 0);
 }
 
 /// `\p{N}{1,most}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`, which ends the patterns from GPT-4 on.
-LINED size_t numbers_signs_spaces(text t, size_t p, character c, int most, uint32_t others, int slash) {
+LINED size_t numbers_signs_spaces(text t, size_t p, character c, int most, uint32_t others, int slash, int tail) {
   if (c.set & SL_NUMBERS) {
     size_t q = p + c.length;
     for (int count = 1; count < most && q < t.end; count++) {
@@ -154,11 +155,11 @@ LINED size_t numbers_signs_spaces(text t, size_t p, character c, int most, uint3
     while (q < t.end && (is_newline(t.bytes[q]) || (slash && t.bytes[q] == '/'))) q++;
     return q;
   }
-  return white_space(t, p, 1);
+  return white_space(t, p, 1, tail);
 }
 
 /// cl100k and its kin: `word` is what words are made of, `most` how many digits stand together.
-LINED size_t cl100k(text t, size_t p, uint32_t word, int most) {
+LINED size_t cl100k(text t, size_t p, uint32_t word, int most, int tail) {
   character c = at(t, p);
   if (c.set & word) return letters(t, p + c.length, word);
   if (t.bytes[p] == '\'') {
@@ -169,7 +170,7 @@ LINED size_t cl100k(text t, size_t p, uint32_t word, int most) {
     character next = at(t, p + c.length);
     if (next.set & word) return letters(t, p + c.length + next.length, word);
   }
-  return numbers_signs_spaces(t, p, c, most, ~(word | SL_NUMBERS | SL_SPACES), 0);
+  return numbers_signs_spaces(t, p, c, most, ~(word | SL_NUMBERS | SL_SPACES), 0, tail);
 }
 
 /// GPT-4o's words: `[^\r\n\p{L}\p{N}]?U*l+` or `[^\r\n\p{L}\p{N}]?U+l*`, where U are letters that are not lower case and
@@ -200,7 +201,7 @@ LINED size_t o200k(text t, size_t p, int contractions, int most) {
     end = q;
   }
   if (end) return contractions ? end + contraction(t, end, 1) : end;
-  return numbers_signs_spaces(t, p, c, most, ~(uint32_t)(SL_LETTERS | SL_NUMBERS | SL_SPACES), 1);
+  return numbers_signs_spaces(t, p, c, most, ~(uint32_t)(SL_LETTERS | SL_NUMBERS | SL_SPACES), 1, 0);
 }
 
 LINED int is_mark(text t, size_t p) {
@@ -255,9 +256,10 @@ size_t sl_next_words(sl_words *words, size_t *ends, size_t capacity) {
   switch (words->kind) {
     case SL_WORDS_GPT2: EACH(gpt2(t, p));
     case SL_WORDS_DIGITS_GPT2: EACH(digits_gpt2(t, p, &stretch_end));
-    case SL_WORDS_CL100K: EACH(cl100k(t, p, SL_LETTERS, 3));
-    case SL_WORDS_QWEN2: EACH(cl100k(t, p, SL_LETTERS, 1));
-    case SL_WORDS_QWEN35: EACH(cl100k(t, p, SL_LETTERS | SL_MARKS, 1));
+    case SL_WORDS_CL100K: EACH(cl100k(t, p, SL_LETTERS, 3, 0));
+    case SL_WORDS_CL100K_TAIL: EACH(cl100k(t, p, SL_LETTERS, 3, 1));
+    case SL_WORDS_QWEN2: EACH(cl100k(t, p, SL_LETTERS, 1, 0));
+    case SL_WORDS_QWEN35: EACH(cl100k(t, p, SL_LETTERS | SL_MARKS, 1, 0));
     case SL_WORDS_O200K: EACH(o200k(t, p, 1, 3));
     case SL_WORDS_TEKKEN: EACH(o200k(t, p, 0, 1));
     case SL_WORDS_MARKS: EACH(marks(t, p));

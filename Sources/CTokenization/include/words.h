@@ -12,6 +12,8 @@ typedef enum {
   SL_WORDS_DIGITS_GPT2,
   /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
   SL_WORDS_CL100K,
+  /// The same with `\s+\z` before `\s*[\r\n]+`, as tiktoken has it.
+  SL_WORDS_CL100K_TAIL,
   /// The same with `\p{N}`.
   SL_WORDS_QWEN2,
   /// The same as the one before with `[\p{L}\p{M}]+` for words and no marks among the signs.

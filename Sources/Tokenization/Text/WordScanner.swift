@@ -36,6 +36,7 @@ struct WordScanner: Sendable, Equatable {
       #"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#: SL_WORDS_GPT2,
       #"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"#: SL_WORDS_GPT2,
       contractions + "|" + before + #"\p{L}+|\p{N}{1,3}"# + signs: SL_WORDS_CL100K,
+      KnownPatterns.tiktokenCL100K: SL_WORDS_CL100K_TAIL,
       contractions + "|" + before + #"\p{L}+|\p{N}"# + signs: SL_WORDS_QWEN2,
       contractions + "|" + before + #"[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"# + spaces: SL_WORDS_QWEN35,
       o200k(contractions + "?", digits: "{1,3}"): SL_WORDS_O200K,
