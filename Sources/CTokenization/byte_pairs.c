@@ -6,11 +6,24 @@
 typedef struct {
   int32_t *ids, *lengths;
   size_t count;
+  /// Bytes before the first symbol that have no token; those after a symbol count to its length.
+  size_t skipped;
 } symbols;
 
 LINED void add(symbols *s, int32_t id, size_t length) {
   s->ids[s->count] = id;
   s->lengths[s->count++] = (int32_t)length;
+}
+
+/// Ends a run of bytes that have no token.
+LINED void end_unknown(const sl_byte_pairs *m, symbols *s, size_t length) {
+  if (m->unknown >= 0) {
+    add(s, m->unknown, length);
+  } else if (s->count > 0) {
+    s->lengths[s->count - 1] += (int32_t)length;
+  } else {
+    s->skipped += length;
+  }
 }
 
 /// Writes the symbols that a word starts as.
@@ -25,7 +38,7 @@ LINED void find_symbols(const sl_byte_pairs *m, const uint8_t *word, size_t coun
     int32_t id = m->takes_characters ? sl_find_token(&m->tokens, word + i, step) : m->byte_tokens[word[i]];
     bool falls_back = id < 0 && m->takes_characters && m->falls_back_to_bytes;
     if (unknown && (id >= 0 || falls_back || !m->fuses_unknown)) {
-      if (m->unknown >= 0) add(s, m->unknown, unknown);
+      end_unknown(m, s, unknown);
       unknown = 0;
     }
     if (id >= 0) {
@@ -36,7 +49,7 @@ LINED void find_symbols(const sl_byte_pairs *m, const uint8_t *word, size_t coun
       unknown += step;
     }
   }
-  if (unknown && m->unknown >= 0) add(s, m->unknown, unknown);
+  if (unknown) end_unknown(m, s, unknown);
 }
 
 /// Merges symbols in place by searching the lowest rank again and again: the fastest way for words.
@@ -155,10 +168,23 @@ static size_t merge_long(
 }
 
 /// Writes the tokens of a word that is none; returns their number.
+///
+/// Bytes at its start that have no token are one more where `tells_skipped` is set, with the id -1.
 static size_t merge(
-    const sl_byte_pairs *m, const uint8_t *word, size_t length, int32_t *ids, int32_t *lengths, sl_word_memory *memory) {
-  symbols s = {ids, lengths, 0};
+    const sl_byte_pairs *m, const uint8_t *word, size_t length, int32_t *ids, int32_t *lengths, sl_word_memory *memory,
+    bool tells_skipped) {
+  symbols s = {ids, lengths, 0, 0};
   find_symbols(m, word, length, &s);
+  if (tells_skipped && s.skipped > 0) {
+    // Each symbol is a byte at least, so there is room for one more.
+    memmove(ids + 1, ids, s.count * sizeof *ids);
+    memmove(lengths + 1, lengths, s.count * sizeof *lengths);
+    *ids++ = -1;
+    *lengths++ = (int32_t)s.skipped;
+    return 1
+      + (s.count <= SL_SHORT_MERGE ? merge_short(m, ids, lengths, s.count)
+                                   : merge_long(m, ids, lengths, s.count, memory->symbols, memory->heap));
+  }
   if (s.count <= SL_SHORT_MERGE) return merge_short(m, ids, lengths, s.count);
   return merge_long(m, ids, lengths, s.count, memory->symbols, memory->heap);
 }
@@ -188,7 +214,7 @@ static size_t encode_rarer(
       return (size_t)known->count;
     }
   }
-  size_t count = merge(m, word, length, ids, lengths, memory);
+  size_t count = merge(m, word, length, ids, lengths, memory, false);
   if (known && count > 0 && count <= sizeof known->ids / sizeof *known->ids) {
     memcpy(known->bytes, word, length);
     known->length = (uint8_t)length;
@@ -232,7 +258,7 @@ size_t sl_encode_words(
         ids[done] = id;
         lengths[done++] = (int32_t)length;
       } else {
-        done += merge(m, word, length, ids + done, lengths + done, memory);
+        done += merge(m, word, length, ids + done, lengths + done, memory, true);
       }
     } else if (length < 16) {
       uint64_t low, high;

@@ -235,10 +235,19 @@ public final class Tokenizer: Sendable {
       }
       guard tracksRanges else { continue }
       var position = piece.lowerBound
-      for length in output.lengths {
-        ranges.append(segment.origin(of: position..<position + Int(length)))
-        position += Int(length)
+      // What has no token has the id -1 here, and goes.
+      let first = output.ids.count - output.lengths.count
+      var kept = first
+      for (index, length) in output.lengths.enumerated() {
+        let range = position..<position + Int(length)
+        position = range.upperBound
+        let id = output.ids[first + index]
+        guard id >= 0 else { continue }
+        output.ids[kept] = id
+        kept += 1
+        ranges.append(segment.origin(of: range))
       }
+      output.ids.removeLast(output.ids.count - kept)
       output.lengths.removeAll(keepingCapacity: true)
     }
   }

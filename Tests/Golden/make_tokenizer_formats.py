@@ -226,12 +226,29 @@ def pairs(folder):
     return result
 
 
+def broken():
+    """Bytes that are no UTF-8, as tokens of single bytes: what the reference makes of them, and Python."""
+    import random
+    r = random.Random(7)
+    sequences = [list(x) for x in [
+        b"\xff", b"\xc3", b"\xc3\x28", b"\xe2\x82", b"\xe2\x28\xa1", b"\xf0\x9f\x99", b"\xf0\x9f\x99\x82\xf0\x9f", b"\xc0\x80",
+        b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"a\x80b", b"\xe0\x80\x80", b"\xef\xbf\xbd", b"\xf0\x80\x80\x80"]]
+    leads = [0x41, 0x80, 0x9F, 0xA0, 0xBF, 0xC2, 0xDF, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF1, 0xF4, 0xF5, 0xFF]
+    sequences += [[r.choice(leads) for _ in range(r.randint(1, 9))] for _ in range(60)]
+    t, u = small.bytes_gpt2(), small.characters_llama2()
+    characters = byte_characters()
+    return [{
+        "bytes": x, "python": bytes(x).decode(errors="replace"),
+        "level": t.decode([t.token_to_id(characters[b]) for b in x], skip_special_tokens=False),
+        "fallback": u.decode([u.token_to_id(f"<0x{b:02X}>") for b in x], skip_special_tokens=False)} for x in sequences]
+
+
 def main():
     os.makedirs(HERE, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         small.write("formats.json", {
             "texts": TEXTS, "sentencepiece": sentence_pieces(folder), "ranks": ranks(), "folders": folders(folder),
-            "pairs": pairs(folder)})
+            "pairs": pairs(folder), "broken": broken()})
 
 
 if __name__ == "__main__":

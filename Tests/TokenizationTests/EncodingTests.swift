@@ -80,6 +80,29 @@ import Testing
     }
   }
 
+  /// Bytes without a token leave no trace in the ids, and move no other token's range.
+  @Test func rangesBesideBytesWithoutTokens() throws {
+    var kind = try GoldenKind.named("bytes_gpt2")
+    let gap = String(ByteAlphabet.scalars[0x13])
+    let model = kind.json["model"]?.object ?? [:]
+    var vocabulary = JSONObject()
+    for (text, id) in model["vocab"]?.object ?? [:] where !isSame(text, gap) { vocabulary[text] = id }
+    var smaller = model
+    smaller["vocab"] = .object(vocabulary)
+    kind.json["model"] = .object(smaller)
+    let tokenizer = try kind.makeTokenizer()
+    for text in [
+      "\u{13}b c", "a\u{13}b", "x \u{13}\u{13} y\u{13} the end", "\u{13}", String(repeating: "\u{13}!", count: 200),
+    ] {
+      let bytes = Array(text.utf8)
+      let encoding = tokenizer.encodeWithOffsets(text)
+      #expect(encoding.ids == tokenizer.encode(text) && encoding.ranges.count == encoding.ids.count)
+      for (id, range) in zip(encoding.ids, encoding.ranges) {
+        #expect(Array(tokenizer.tokenBytes(id)) == bytes[range].filter { $0 != 0x13 }, "\(text.debugDescription)")
+      }
+    }
+  }
+
   @Test func specialTokensCanBeText() throws {
     let tokenizer = try GoldenKind.named("bytes_gpt2").makeTokenizer()
     let end = try #require(tokenizer.tokenID("<|end|>"))

@@ -23,7 +23,7 @@ let sampleModel = getenv("SWIFTLET_SAMPLE_MODEL").map { String(cString: $0) }
 struct GoldenKind: CustomTestStringConvertible, Sendable {
   let name: String
   /// tokenizer.json.
-  let json: JSONObject
+  var json: JSONObject
   let ids: [[Int32]]
   let decoded: [String]
   let skipped: [String]

@@ -116,6 +116,17 @@ import Testing
     #expect(tokenizer.tokenID("\u{e9}") == 1)
   }
 
+  /// Without an unknown token a Unigram model leaves out what it does not know.
+  @Test func unigramWithoutUnknown() throws {
+    let folder = try TemporaryFolder()
+    _ = try folder.write(
+      "tokenizer.json", #"{"model":{"type":"Unigram","vocab":[["a",-1.0],["b",-2.0],["ab",-2.5]]}}"#)
+    let tokenizer = try Tokenizer(folder: folder.path)
+    #expect(tokenizer.encode("abéa") == [2, 0])
+    let encoding = tokenizer.encodeWithOffsets("éabéa")
+    #expect(encoding.ids == [2, 0] && encoding.ranges == [2..<4, 6..<7])
+  }
+
   /// Files with random damage end in a tokenizer or in an error, never in a trap.
   @Test func damagedFiles() throws {
     let folder = try TemporaryFolder()

@@ -104,6 +104,23 @@ import Testing
     return folder
   }
 
+  /// Bytes that are no UTF-8, in texts and from tokens, become the same signs as in Python and in the reference.
+  @Test func brokenBytes() throws {
+    let level = try GoldenKind.named("bytes_gpt2").makeTokenizer()
+    let fallback = try GoldenKind.named("characters_llama2").makeTokenizer()
+    let cases = try #require(try goldenJSON("tokenization/formats.json")["broken"]?.array)
+    #expect(cases.count > 70)
+    for entry in cases {
+      let bytes = entry["bytes"]?.array?.compactMap { $0.integer.map { UInt8(truncatingIfNeeded: $0) } } ?? []
+      #expect(isSame(String(decoding: bytes, as: UTF8.self), entry["python"]?.string ?? ""))
+      let ids = try bytes.map { try #require(level.tokenID(String(ByteAlphabet.scalars[Int($0)]))) }
+      #expect(isSame(level.decode(ids), entry["level"]?.string ?? ""), "\(bytes)")
+      let digits = bytes.map { String($0, radix: 16, uppercase: true) }
+      let lone = try digits.map { try #require(fallback.tokenID("<0x\($0.utf8.count < 2 ? "0" : "")\($0)>")) }
+      #expect(isSame(fallback.decode(lone), entry["fallback"]?.string ?? ""), "\(bytes)")
+    }
+  }
+
   /// Mistral's file: the same tokens a thousand ids further on.
   @Test func tekken() throws {
     let ranks = try TokenRanks(

@@ -85,6 +85,8 @@ final class BytePairEncoder: @unchecked Sendable {
   struct Output {
     var ids: [Int32] = []
     /// How many bytes of the word each token stands for; empty unless they are tracked.
+    ///
+    /// Where they are, bytes that have no token may be one with the id -1.
     var lengths: [Int32] = []
     let tracksLengths: Bool
 

@@ -54,7 +54,7 @@ struct TokenModel: Sendable {
       for (id, length) in zip(raw.ids, raw.lengths) {
         if let parts = expansions[id] {
           for part in parts { output.append(part.id, length: part.length) }
-        } else {
+        } else if id >= 0 || output.tracksLengths {
           output.append(id, length: Int(length))
         }
       }

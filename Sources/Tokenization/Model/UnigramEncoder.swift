@@ -1,7 +1,7 @@
 /// A unigram language model: of all ways to cut a text into tokens, the one whose scores add up to the most.
 final class UnigramEncoder: Sendable {
   struct Options: Sendable {
-    /// What stands for a character without a token.
+    /// What stands for a character without a token; -1 leaves it out.
     var unknown: Int32
     /// Whether unknown characters become their bytes' tokens (`<0xE2>`).
     var usesByteFallback = false
@@ -78,7 +78,7 @@ final class UnigramEncoder: Sendable {
     }
     if options.usesByteFallback, (0..<count).allSatisfy({ byteTokens[Int(text[$0])] >= 0 }) {
       for index in 0..<count { output.append(byteTokens[Int(text[index])], length: 1) }
-    } else {
+    } else if options.unknown >= 0 || output.tracksLengths {
       output.append(options.unknown, length: count)
     }
   }
