@@ -5,17 +5,23 @@ import Tokenization
 
 /// How a model is loaded.
 public struct LoadOptions: Sendable {
+  /// Where to compute.
+  public var device: TrainingConfiguration.DeviceChoice
   /// Operand type of matrix products.
   public var compute: TrainingConfiguration.Compute
   /// Threads; nil: one per CPU.
   public var threads: Int?
   /// Folder of a PEFT adapter to put beside the weights.
   public var adapter: String?
+  /// Receives one line where a GPU is there and cannot be used.
+  public var onFallback: @Sendable (String) -> Void = { _ in }
 
   /// Options with the defaults of every command.
   public init(
-    compute: TrainingConfiguration.Compute = .auto, threads: Int? = nil, adapter: String? = nil
+    device: TrainingConfiguration.DeviceChoice = .auto, compute: TrainingConfiguration.Compute = .auto,
+    threads: Int? = nil, adapter: String? = nil
   ) {
+    self.device = device
     self.compute = compute
     self.threads = threads
     self.adapter = adapter
@@ -54,13 +60,8 @@ public final class Model {
   public static func load(_ name: String, at path: String, options: LoadOptions = LoadOptions()) throws -> Model {
     let checkpoint = try Checkpoint.open(path: path)
     let tokenizer = try checkpoint.makeTokenizer()
-    let compute: CPUDevice.Compute =
-      switch options.compute {
-      case .auto: .automatic
-      case .bf16: .bfloat16
-      case .fp32: .float32
-      }
-    let device = CPUDevice(compute: compute, threads: options.threads)
+    let device = try DeviceSelection.device(
+      options.device, compute: options.compute, threads: options.threads, note: options.onFallback)
     let model = Model(path: name, tokenizer: tokenizer, language: try LanguageModel(checkpoint, on: device))
     if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
     return model

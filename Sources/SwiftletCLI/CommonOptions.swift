@@ -9,7 +9,7 @@ enum ModelOptions {
   static let model = Argument("MODEL", "A Hugging Face folder, a .gguf file, or OWNER/NAME on the hub.")
   static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
   static let device = Option(
-    "device", "auto|cpu", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
+    "device", "auto|cpu|cuda", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
   static let compute = Option(
     "compute", "auto|bf16|fp32", default: TrainingConfiguration.Compute.auto, group: "Machine",
     "Operand type of matrix products.")

@@ -36,7 +36,8 @@ enum SwiftletTool {
 
   static let runnable: [any RunnableCommand.Type] = [
     TuneCommand.self, GenerateCommand.self, ChatCommand.self, EvalCommand.self, ExportCommand.self,
-    TokenizeCommand.self, TemplateCommand.self, PullCommand.self, BenchCommand.self, InfoCommand.self,
+    TokenizeCommand.self, TemplateCommand.self, PullCommand.self, BenchCommand.self, SelfTestCommand.self,
+    InfoCommand.self,
   ]
 
   static let tool = Tool(
