@@ -39,6 +39,9 @@ let package = Package(
       linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("m")]),
     // libcurl is opened at run time; only its header is needed to build.
     .target(name: "CHub", cSettings: kernels),
+    // Declarations of NVIDIA's libraries, which are opened at run time, and the GPU's kernels as text.
+    .target(name: "CUDADriver", cSettings: kernels),
+    .target(name: "CUDAKernels", exclude: ["Kernels"], cSettings: kernels),
     // Rooms.
     room("JSONValues", []),
     room("CommandLineParsing", []),
@@ -48,21 +51,23 @@ let package = Package(
     room("Tokenization", ["JSONValues", "CPCRE2", "CTokenization"]),
     room("Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     room("CPUDevice", ["Tensors", "CPUKernels"]),
+    room("CUDADevice", ["Tensors", "CPUDevice", "CUDADriver", "CUDAKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
     room("Export", ["Doctor", "Models", "ModelFiles", "Training", "Tokenization", "JSONValues"]),
+    room("SelfTest", ["Tensors", "Models", "CPUDevice"]),
     room(
       "Swiftlet",
       [
         "Training", "Export", "Doctor", "Tokenization", "CPUDevice", "Models", "ModelFiles", "Tensors", "JSONValues",
-        "CommandLineParsing", "Hub", "CYAML",
+        "CommandLineParsing", "Hub", "CYAML", "CUDADevice", "SelfTest",
       ]),
     .executableTarget(
       name: "SwiftletCLI",
       dependencies: [
         "Swiftlet", "Doctor", "Export", "Training", "Tokenization", "Models", "ModelFiles", "Hub", "JSONValues",
         "CommandLineParsing",
-        "CPUDevice", "CPUKernels",
+        "CPUDevice", "CPUKernels", "CUDADevice", "SelfTest",
       ],
       swiftSettings: strict),
     // Examples, which the tests run.
@@ -81,6 +86,14 @@ let package = Package(
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
     tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
+    // A GPU that is not there: the kernels' sources built for the processor.
+    .target(
+      name: "CUDAEmulator", path: "Tests/CUDAEmulator",
+      cxxSettings: [
+        .unsafeFlags(["-O2", "-std=c++20", "-Wall", "-Werror", "-Wno-pass-failed", "-Wno-unknown-pragmas"]),
+        .headerSearchPath("../../Sources/CUDAKernels/Kernels"),
+      ]),
+    tests(of: "CUDADevice", ["CUDAEmulator", "SelfTest", "Models"]),
     tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
     tests(of: "SwiftletCLI", ["JSONValues"]),
   ],

@@ -123,8 +123,3 @@ extension CPUDevice {
     return y
   }
 }
-
-extension LowRankPair {
-  /// The generator's stream: this pair in this micro-batch.
-  fileprivate func dropoutStream(_ key: DropoutKey) -> UInt64 { key.counter << 20 ^ UInt64(stream) }
-}

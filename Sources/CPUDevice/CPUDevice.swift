@@ -41,8 +41,10 @@ public final class CPUDevice: Device, @unchecked Sendable {
     kernelType = computeType == .bfloat16 ? SL_BF16 : SL_F32
   }
 
-  /// The threads that kernels run on.
-  public var threadCount: Int { Int(sl_thread_count()) }
+  /// The threads that work on the host runs on.
+  public static var threadCount: Int { Int(sl_thread_count()) }
+  /// Sets their number, for every device of the process.
+  public static func useThreads(_ count: Int) { sl_set_thread_count(Int32(clamping: count)) }
 
   public var description: String {
     let path =
@@ -52,7 +54,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
       case SL_PATH_AVX2: "avx2"
       default: "generic"
       }
-    let threads = threadCount == 1 ? "1 thread" : "\(threadCount) threads"
+    let count = Self.threadCount
+    let threads = count == 1 ? "1 thread" : "\(count) threads"
     return "CPU (\(threads), \(path), \(computeType), \(String(cString: sl_matmul_library())))"
   }
 

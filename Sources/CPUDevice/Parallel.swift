@@ -1,7 +1,7 @@
 import CPUKernels
 
 /// Runs `body(task)` for every task below `tasks` on the kernels' threads; the first error is thrown when all are done.
-func parallel(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
+package func parallel(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
   struct Context {
     let body: @Sendable (Int) throws -> Void
     let failures: UnsafeMutablePointer<(any Error)?>

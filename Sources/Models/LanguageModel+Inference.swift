@@ -110,18 +110,23 @@ extension LanguageModel {
     func slot(_ columns: Int, _ dtype: DType) -> ArenaPlan.Slot {
       plan.reserve(rows: capacity, columns: columns, dtype)
     }
+    let rank = adapter?.configuration.rank ?? 0
+    let modules = adapter?.configuration.targetModules ?? []
+    // What products read has room behind it, where the device multiplies adapters in one with their matrices.
+    func operand(_ columns: Int, readBy groups: [TargetModule]...) -> ArenaPlan.Slot {
+      let tails = groups.compactMap { device.operandTail(ranks: $0.map { modules.contains($0) ? rank : 0 }) }
+      return plan.reserve(rows: capacity, columns: columns, compute, tail: tails.max() ?? 0)
+    }
     let x = slot(shape.hidden, device.residualType)
-    let normed = slot(shape.hidden, compute)
-    let activation = slot(shape.intermediate, compute)
+    let normed = operand(shape.hidden, readBy: [.query, .key, .value], [.gate, .up])
+    let activation = operand(shape.intermediate, readBy: [.down])
     let q = slot(shape.queryWidth, compute)
-    let attended = slot(shape.queryWidth, compute)
+    let attended = operand(shape.queryWidth, readBy: [.output])
     let gate = slot(shape.intermediate, compute)
     let up = slot(shape.intermediate, compute)
     let rstd = plan.reserve(rows: 2, columns: capacity, .float32)
     let logits = plan.reserve(rows: 1, columns: shape.vocabulary, .float32)
-    let lowRank = (adapter?.configuration.targetModules ?? []).map {
-      ($0, slot(adapter?.configuration.rank ?? 0, compute))
-    }
+    let lowRank = modules.map { ($0, slot(rank, compute)) }
     let arena = try Arena(plan, on: device)
     let room = InferenceRoom(
       capacity: capacity, x: arena[x], normed: arena[normed], activation: arena[activation], logits: arena[logits],

@@ -18,8 +18,8 @@ public final class LanguageModel {
   let finalNorm: Tensor
   let head: any FrozenMatrix
   let rotary: RotaryTables
-  private let checkpoint: Checkpoint
-  private let embedding: StoredTensor
+  private let checkpoint: Checkpoint?
+  private let embedding: TokenEmbedding
   private let headName: String
   private var training: TrainingPass?
   var inference: InferenceRoom?
@@ -27,8 +27,21 @@ public final class LanguageModel {
   /// Loads `checkpoint` onto `device`.
   ///
   /// `directions`: `.forward` to generate and evaluate; both to train.
-  public init(_ checkpoint: Checkpoint, on device: any Device, directions: ProductDirections = .forward) throws {
-    let configuration = checkpoint.configuration
+  public convenience init(_ checkpoint: Checkpoint, on device: any Device, directions: ProductDirections = .forward)
+    throws
+  {
+    try self.init(checkpoint.configuration, checkpoint, on: device, directions: directions)
+  }
+
+  /// A model of random weights, which knows nothing and takes as long as one that does.
+  package convenience init(random configuration: ModelConfiguration, on device: any Device) throws {
+    try self.init(configuration, nil, on: device, directions: [.forward, .backward])
+  }
+
+  private init(
+    _ configuration: ModelConfiguration, _ checkpoint: Checkpoint?, on device: any Device,
+    directions: ProductDirections
+  ) throws {
     let shape = ModelShape(configuration)
     self.checkpoint = checkpoint
     self.configuration = configuration
@@ -36,16 +49,28 @@ public final class LanguageModel {
     self.shape = shape
     let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions)
     let embeddingName = "model.embed_tokens.weight"
-    embedding = try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden)
     headName = configuration.tiesEmbeddings ? embeddingName : "lm_head.weight"
     finalNorm = try loader.vector("model.norm.weight", count: shape.hidden)
     head = try loader.matrix(headName, outputs: shape.vocabulary, inputs: shape.hidden)
+    embedding =
+      if !device.embedsTokens, checkpoint != nil {
+        .onHost(try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden))
+      } else if !device.embedsTokens {
+        .random
+      } else if headName == embeddingName {
+        .onDevice(head)
+      } else {
+        .onDevice(
+          try WeightLoader(checkpoint: checkpoint, device: device, directions: [])
+            .matrix(embeddingName, outputs: shape.vocabulary, inputs: shape.hidden))
+      }
     blocks = try (0..<shape.layerCount).map { try Block(layer: $0, configuration, from: loader) }
     rotary = RotaryTables(RotaryEmbedding(configuration), on: device)
   }
 
   /// Packs the weights for the backward pass too, where that has not been done.
   public func prepareForTraining() throws {
+    guard checkpoint != nil else { return }
     let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: .backward)
     try loader.extend(head, headName)
     for (layer, block) in blocks.enumerated() {
@@ -84,11 +109,12 @@ public final class LanguageModel {
     if let bad = tokens.first(where: { $0 < 0 || Int($0) >= shape.vocabulary }) {
       throw ModelError("token \(bad) lies outside the model's vocabulary of \(shape.vocabulary)")
     }
+    if case .onDevice(let table) = embedding { return try device.embed(tokens, table, into: x.prefix(tokens.count)) }
     var rows = [Float](repeating: 0, count: tokens.count * shape.hidden)
     try rows.withUnsafeMutableBufferPointer { rows in
       guard let base = rows.baseAddress else { return }
       for (index, token) in tokens.enumerated() {
-        try embedding.decode(rows: Int(token)..<Int(token) + 1, into: base + index * shape.hidden)
+        try embedding.decode(token, width: shape.hidden, into: base + index * shape.hidden)
       }
       try embedding.requireFinite(base, count: rows.count)
     }
@@ -112,14 +138,17 @@ public final class LanguageModel {
   /// Makes room for batches of up to `tokens` tokens.
   ///
   /// Called again with other numbers, it replaces the room.
-  public func reserve(tokens: Int, recompute: RecomputePolicy = .none, headRows: Int = 256) throws {
+  ///
+  /// `headRows`: rows of logits at once, as many as suit the device when nil.
+  public func reserve(tokens: Int, recompute: RecomputePolicy = .none, headRows: Int? = nil) throws {
     training = nil
-    training = try TrainingPass(self, capacity: tokens, recompute: recompute, headRows: headRows)
+    training = try TrainingPass(
+      self, capacity: tokens, recompute: recompute, headRows: headRows ?? device.headRows)
   }
 
   /// Bytes that ``reserve(tokens:recompute:headRows:)`` would take.
-  public func activationByteCount(tokens: Int, recompute: RecomputePolicy, headRows: Int = 256) -> Int {
-    TrainingPass.plan(self, capacity: tokens, recompute: recompute, headRows: headRows).byteCount
+  public func activationByteCount(tokens: Int, recompute: RecomputePolicy, headRows: Int? = nil) -> Int {
+    TrainingPass.plan(self, capacity: tokens, recompute: recompute, headRows: headRows ?? device.headRows).byteCount
   }
 
   /// Forward and backward over one micro-batch: adds the gradient of `lossScale` × the summed loss of the batch's trained
@@ -139,5 +168,26 @@ public final class LanguageModel {
     try reserve(tokens: batch.tokens.count, recompute: training?.recompute ?? .none)
     guard let training else { throw ModelError("no room was made for a batch") }
     return training
+  }
+}
+
+/// Where the rows of the embedding lie.
+private enum TokenEmbedding {
+  /// In the checkpoint.
+  case onHost(StoredTensor)
+  /// In a matrix of the device.
+  case onDevice(any FrozenMatrix)
+  /// Nowhere: each row is drawn when it is asked for.
+  case random
+
+  /// One token's row.
+  func decode(_ token: Int32, width: Int, into row: UnsafeMutablePointer<Float>) throws {
+    switch self {
+    case .onHost(let tensor): try tensor.decode(rows: Int(token)..<Int(token) + 1, into: row)
+    case .onDevice: break
+    case .random:
+      var random = RandomSource(seed: 3407, stream: UInt64(UInt32(bitPattern: token)))
+      for index in 0..<width { row[index] = Float(2 * random.uniform() - 1) }
+    }
   }
 }

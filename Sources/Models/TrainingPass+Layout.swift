@@ -7,28 +7,83 @@ extension TrainingPass {
     var headNorms: (q: ArenaPlan.Slot, k: ArenaPlan.Slot, queryRstd: ArenaPlan.Slot, keyRstd: ArenaPlan.Slot)?
     var lowRank: [TargetModule: ArenaPlan.Slot]
 
-    init(_ shape: ModelShape, _ compute: DType, rows: Int, ranks: [TargetModule: Int], in plan: inout ArenaPlan) {
+    init(
+      _ shape: ModelShape, _ device: any Device, rows: Int, ranks: [TargetModule: Int], in plan: inout ArenaPlan
+    ) {
+      let compute = device.computeType
+      let groups = Groups(device, rows: rows, ranks: ranks)
       func operand(_ columns: Int) -> ArenaPlan.Slot { plan.reserve(rows: rows, columns: columns, compute) }
       func statistics(_ count: Int) -> ArenaPlan.Slot { plan.reserve(rows: count, columns: rows, .float32) }
       x = operand(shape.hidden)
       xMiddle = operand(shape.hidden)
       attentionRstd = statistics(1)
       mlpRstd = statistics(1)
+      // What the projections to q, k and v write.
+      let projected = groups.reserve(
+        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: nil, in: &plan)
       if shape.normalizesHeads {
         headNorms = (
-          q: operand(shape.queryWidth), k: operand(shape.keyValueWidth),
-          queryRstd: plan.reserve(rows: rows, columns: shape.heads, .float32),
+          q: projected[0], k: projected[1], queryRstd: plan.reserve(rows: rows, columns: shape.heads, .float32),
           keyRstd: plan.reserve(rows: rows, columns: shape.keyValueHeads, .float32)
         )
+        q = operand(shape.queryWidth)
+        k = operand(shape.keyValueWidth)
+      } else {
+        q = projected[0]
+        k = projected[1]
       }
-      q = operand(shape.queryWidth)
-      k = operand(shape.keyValueWidth)
-      v = operand(shape.keyValueWidth)
-      attended = operand(shape.queryWidth)
+      v = projected[2]
+      attended = groups.reserve([shape.queryWidth], tail: [.output], in: &plan)[0]
       logSumExp = statistics(shape.heads)
-      gate = operand(shape.intermediate)
-      up = operand(shape.intermediate)
-      lowRank = ranks.mapValues { operand($0) }
+      // The backward pass turns them into their gradients, which a product reads.
+      let gateUp = groups.reserve([shape.intermediate, shape.intermediate], tail: [.gate, .up], in: &plan)
+      gate = gateUp[0]
+      up = gateUp[1]
+      lowRank = groups.reserveLowRank(in: &plan)
+    }
+  }
+
+  /// How the tensors of a group of projections lie: each by itself, or side by side with room behind them where the device
+  /// multiplies a group as one.
+  struct Groups {
+    private static let all: [[TargetModule]] = [[.query, .key, .value], [.output], [.gate, .up], [.down]]
+    private let device: any Device
+    private let rows: Int
+    private let ranks: [TargetModule: Int]
+
+    init(_ device: any Device, rows: Int, ranks: [TargetModule: Int]) {
+      self.device = device
+      self.rows = rows
+      self.ranks = ranks
+    }
+
+    /// The room that the device wants behind a tensor which the group reads or whose gradient it is.
+    func tail(_ group: [TargetModule]) -> Int? { device.operandTail(ranks: group.map { ranks[$0] ?? 0 }) }
+
+    /// Places for tensors of a group; `tail`: the group whose product reads them, nil where none does.
+    func reserve(_ columns: [Int], tail group: [TargetModule]?, in plan: inout ArenaPlan) -> [ArenaPlan.Slot] {
+      reserve(columns, room: group.map { tail($0) } ?? tail([]), in: &plan)
+    }
+
+    /// A place for a tensor that several groups read.
+    func reserve(_ columns: Int, tailOfAny groups: [[TargetModule]], in plan: inout ArenaPlan) -> ArenaPlan.Slot {
+      reserve([columns], room: groups.compactMap { tail($0) }.max(), in: &plan)[0]
+    }
+
+    private func reserve(_ columns: [Int], room: Int?, in plan: inout ArenaPlan) -> [ArenaPlan.Slot] {
+      guard let room else { return columns.map { plan.reserve(rows: rows, columns: $0, device.computeType) } }
+      return plan.reserve(rows: rows, sideBySide: columns, device.computeType, tail: room)
+    }
+
+    /// Places for what the low-rank pairs keep.
+    func reserveLowRank(in plan: inout ArenaPlan) -> [TargetModule: ArenaPlan.Slot] {
+      var slots: [TargetModule: ArenaPlan.Slot] = [:]
+      for group in Self.all {
+        let modules = group.filter { ranks[$0] != nil }
+        let places = reserve(modules.map { ranks[$0] ?? 0 }, tail: nil, in: &plan)
+        for (module, place) in zip(modules, places) { slots[module] = place }
+      }
+      return slots
     }
   }
 
@@ -58,7 +113,7 @@ extension TrainingPass {
       capacity = rows
       self.headRows = headRows
       if shared > 0 {
-        let slots = MemorySlots(shape, compute, rows: rows, ranks: ranks, in: &plan)
+        let slots = MemorySlots(shape, device, rows: rows, ranks: ranks, in: &plan)
         for layer in 0..<shared {
           memories.append(slots)
           if adapter?.gradients != nil {
@@ -67,12 +122,13 @@ extension TrainingPass {
         }
       }
       for _ in shared..<shape.layerCount {
-        memories.append(MemorySlots(shape, compute, rows: rows, ranks: ranks, in: &plan))
+        memories.append(MemorySlots(shape, device, rows: rows, ranks: ranks, in: &plan))
       }
       x = plan.reserve(rows: rows, columns: shape.hidden, device.residualType)
-      normed = plan.reserve(rows: rows, columns: shape.hidden, compute)
+      let groups = Groups(device, rows: rows, ranks: ranks)
+      normed = groups.reserve(shape.hidden, tailOfAny: [[.query, .key, .value], [.gate, .up]], in: &plan)
       dx = plan.reserve(rows: rows, columns: shape.hidden, device.residualType)
-      dxOperand = plan.reserve(rows: rows, columns: shape.hidden, compute)
+      dxOperand = groups.reserve(shape.hidden, tailOfAny: [[.output], [.down]], in: &plan)
       dNormed = plan.reserve(rows: rows, columns: shape.hidden, .float32)
       // The head's part is over before the blocks' backward part begins.
       let head = plan.scope { plan in
@@ -89,12 +145,12 @@ extension TrainingPass {
       (logits, logitsGradient, headInputGradient) = (head.logits, head.gradient, head.inputGradient)
       // Forward and backward both want the activation; attention's gradients and the activation never live together, but
       // the adapters' need both orders, so each has a place.
-      activation = plan.reserve(rows: rows, columns: shape.intermediate, compute)
+      activation = groups.reserve([shape.intermediate], tail: [.down], in: &plan)[0]
       dAttended = plan.reserve(rows: rows, columns: shape.queryWidth, compute)
-      dq = plan.reserve(rows: rows, columns: shape.queryWidth, compute)
-      dk = plan.reserve(rows: rows, columns: shape.keyValueWidth, compute)
-      dv = plan.reserve(rows: rows, columns: shape.keyValueWidth, compute)
-      lowRankGradients = ranks.mapValues { plan.reserve(rows: rows, columns: $0, compute) }
+      let gradients = groups.reserve(
+        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
+      (dq, dk, dv) = (gradients[0], gradients[1], gradients[2])
+      lowRankGradients = groups.reserveLowRank(in: &plan)
       let attention = AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension)
       // Documents are padded to whole tiles: what short ones need beyond this, a pass allocates when it meets them.

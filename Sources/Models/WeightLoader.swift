@@ -3,12 +3,14 @@ import Tensors
 
 /// Moves a checkpoint's tensors onto a device, one at a time, so that loading takes little more than the model itself.
 struct WeightLoader {
-  let checkpoint: Checkpoint
+  /// nil: weights are drawn, for measurements.
+  let checkpoint: Checkpoint?
   let device: any Device
   let directions: ProductDirections
 
   /// The stored tensor of that name, its shape checked.
   func stored(_ name: String, rows: Int, columns: Int) throws -> StoredTensor {
+    guard let checkpoint else { throw ModelError("a model of random weights has no tensor \(name)") }
     let tensor = try checkpoint.tensor(name)
     guard tensor.shape == [rows, columns] else {
       throw ModelError(
@@ -19,11 +21,24 @@ struct WeightLoader {
 
   /// A matrix `[outputs, inputs]`.
   func matrix(_ name: String, outputs: Int, inputs: Int) throws -> any FrozenMatrix {
-    let tensor = try stored(name, rows: outputs, columns: inputs)
-    defer { tensor.releasePages() }
-    return try device.makeFrozenMatrix(outputs: outputs, inputs: inputs, directions: directions) {
-      try tensor.decode(rows: $0, into: $1)
-      try tensor.requireFinite($1, count: $0.count * inputs)
+    try matrices([(name, outputs)], inputs: inputs)[0]
+  }
+
+  /// Matrices that are multiplied with the same input.
+  func matrices(_ parts: [(name: String, outputs: Int)], inputs: Int) throws -> [any FrozenMatrix] {
+    guard checkpoint != nil else {
+      // As large as what training starts from, so that activations stay of one size; each name draws its own.
+      let seed = parts[0].name.utf8.reduce(14_695_981_039_346_656_037 as UInt64) {
+        ($0 ^ UInt64($1)) &* 1_099_511_628_211
+      }
+      return try device.makeRandomMatrices(
+        outputs: parts.map(\.outputs), inputs: inputs, bound: 1 / Float(inputs).squareRoot(), seed: seed)
+    }
+    let tensors = try parts.map { try stored($0.name, rows: $0.outputs, columns: inputs) }
+    defer { for tensor in tensors { tensor.releasePages() } }
+    return try device.makeFrozenMatrices(outputs: parts.map(\.outputs), inputs: inputs, directions: directions) {
+      try tensors[$0].decode(rows: $1, into: $2)
+      try tensors[$0].requireFinite($2, count: $1.count * inputs)
     }
   }
 
@@ -36,6 +51,9 @@ struct WeightLoader {
 
   /// An fp32 vector `[1, count]`.
   func vector(_ name: String, count: Int) throws -> Tensor {
+    guard let checkpoint else {
+      return try device.tensor([Float](repeating: name.hasSuffix("norm.weight") ? 1 : 0, count: count))
+    }
     let tensor = try checkpoint.tensor(name)
     guard tensor.shape == [count] else {
       throw ModelError("\(checkpoint.path): tensor \(name) is \(tensor.shape), the configuration asks for [\(count)]")
@@ -51,18 +69,19 @@ struct WeightLoader {
 extension Block {
   /// The block of one layer.
   init(layer: Int, _ configuration: ModelConfiguration, from loader: WeightLoader) throws {
-    func projection(_ module: TargetModule) throws -> Projection {
-      let (outputs, inputs) = configuration.size(of: module)
-      return Projection(
-        try loader.matrix(module.path(layer: layer) + ".weight", outputs: outputs, inputs: inputs))
+    func projections(_ modules: TargetModule...) throws -> [Projection] {
+      try loader.matrices(
+        modules.map { ($0.path(layer: layer) + ".weight", configuration.size(of: $0).outputs) },
+        inputs: configuration.size(of: modules[0]).inputs
+      ).map { Projection($0) }
     }
     let path = "model.layers.\(layer)."
     attentionNorm = try loader.vector(path + "input_layernorm.weight", count: configuration.hiddenSize)
     mlpNorm = try loader.vector(path + "post_attention_layernorm.weight", count: configuration.hiddenSize)
-    queryKeyValue = [try projection(.query), try projection(.key), try projection(.value)]
-    output = [try projection(.output)]
-    gateUp = [try projection(.gate), try projection(.up)]
-    down = [try projection(.down)]
+    queryKeyValue = try projections(.query, .key, .value)
+    output = try projections(.output)
+    gateUp = try projections(.gate, .up)
+    down = try projections(.down)
     biases = [:]
     for module in TargetModule.allCases where configuration.hasBias(module) {
       biases[module] = try loader.vector(

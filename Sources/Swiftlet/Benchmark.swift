@@ -57,7 +57,7 @@ package final class Benchmark {
     package var loss: Double?
     /// The gradient's norm at the last repetition: a step that does nothing cannot look fast.
     package var gradientNorm: Double?
-    /// Where the time of the repetitions went, as fractions that add up to 1.
+    /// Where the time of one more repetition went, as fractions that add up to 1.
     package var shares: [(name: String, share: Double)]
   }
 
@@ -76,9 +76,17 @@ package final class Benchmark {
     self.text = text
   }
 
+  /// A model of random weights in the shape of `configuration`.
+  package init(random configuration: ModelConfiguration, on device: any Device) throws {
+    timed = TimedDevice(device)
+    model = try LanguageModel(random: configuration, on: timed)
+    text = []
+  }
+
   /// Times `repetitions` of a workload after two that warm up.
   package func run(_ workload: Workload, repetitions: Int) throws -> Row {
     ProcessMemory.resetPeak()
+    timed.resetPeak()
     switch workload {
     case .train(let batch, let length): return try train(workload, batch, length, repetitions)
     case .prefill(let length):
@@ -127,8 +135,9 @@ package final class Benchmark {
     _ workload: Workload, tokens: Int, _ repetitions: Int, _ work: () throws -> (loss: Double?, norm: Double?)
   ) throws -> Row {
     var result: (loss: Double?, norm: Double?)
+    // Shares come from a repetition of their own: timing every operation keeps a GPU from working ahead.
+    timed.isTiming = false
     for _ in 0..<2 { result = try work() }
-    timed.reset()
     var seconds: [Double] = []
     for _ in 0..<max(1, repetitions) {
       let start = ContinuousClock.now
@@ -136,13 +145,19 @@ package final class Benchmark {
       let elapsed = (ContinuousClock.now - start).components
       seconds.append(Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
     }
-    let total = seconds.reduce(0, +)
     let median = seconds.sorted()[seconds.count / 2]
+    timed.isTiming = true
+    timed.reset()
+    let start = ContinuousClock.now
+    _ = try work()
+    let elapsed = (ContinuousClock.now - start).components
+    let total = Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
     var shares = TimedDevice.Share.allCases.map { ($0.rawValue, (timed.seconds[$0] ?? 0) / total) }
     shares.append(("other", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))
     return Row(
       name: workload.name, tokensPerSecond: Double(tokens) / median, stepSeconds: median,
-      peakBytes: ProcessMemory.peakByteCount, loss: result.loss, gradientNorm: result.norm, shares: shares)
+      peakBytes: timed.memory?.peak ?? ProcessMemory.peakByteCount, loss: result.loss, gradientNorm: result.norm,
+      shares: shares)
   }
 
   private func batch(_ count: Int, _ length: Int, at start: Int) -> PackedBatch {

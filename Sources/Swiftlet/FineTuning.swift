@@ -26,7 +26,7 @@ public final class FineTuning {
     self.configuration = configuration
     let options = TokenizedDataset.Options(
       maxSequenceLength: configuration.maxSequenceLength, trainOn: configuration.trainOn,
-      strict: configuration.strict, threads: (model.language.device as? CPUDevice)?.threadCount ?? 1)
+      strict: configuration.strict, threads: CPUDevice.threadCount)
     let dataset = try Dataset(paths: configuration.data)
     dataDescription = dataset.description
     data = try TokenizedDataset(dataset, tokenizer: model.tokenizer, options: options)

@@ -7,6 +7,8 @@ import Tokenization
 
 /// How a model is loaded.
 public struct LoadOptions: Sendable {
+  /// Where to compute.
+  public var device: TrainingConfiguration.DeviceChoice
   /// Operand type of matrix products.
   public var compute: TrainingConfiguration.Compute
   /// Threads; nil: one per CPU.
@@ -15,11 +17,15 @@ public struct LoadOptions: Sendable {
   public var adapter: String?
   /// Whether defects of tokenizer and template are refused instead of repaired in memory.
   public var strict: Bool
+  /// Receives one line where a GPU is there and cannot be used.
+  public var onFallback: @Sendable (String) -> Void = { _ in }
 
   /// Options with the defaults of every command.
   public init(
-    compute: TrainingConfiguration.Compute = .auto, threads: Int? = nil, adapter: String? = nil, strict: Bool = false
+    device: TrainingConfiguration.DeviceChoice = .auto, compute: TrainingConfiguration.Compute = .auto,
+    threads: Int? = nil, adapter: String? = nil, strict: Bool = false
   ) {
+    self.device = device
     self.compute = compute
     self.threads = threads
     self.adapter = adapter
@@ -62,13 +68,8 @@ public final class Model {
     let checkpoint = try Checkpoint.open(path: path)
     let treated = try TreatedTokenizer(checkpoint.tokenizerSource)
     if options.strict { try treated.examination.requireSound() }
-    let compute: CPUDevice.Compute =
-      switch options.compute {
-      case .auto: .automatic
-      case .bf16: .bfloat16
-      case .fp32: .float32
-      }
-    let device = CPUDevice(compute: compute, threads: options.threads)
+    let device = try DeviceSelection.device(
+      options.device, compute: options.compute, threads: options.threads, note: options.onFallback)
     let model = Model(path: name, treated, language: try LanguageModel(checkpoint, on: device))
     if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
     return model

@@ -26,6 +26,8 @@ extension ModelOptions {
   static func load(_ arguments: ParsedArguments) throws -> Model {
     let model = try readingInput {
       var options = LoadOptions()
+      options.device = arguments[device]
+      options.onFallback = { StandardError.write("swiftlet: \($0)\n") }
       options.compute = arguments[compute]
       options.threads = arguments[threads]
       // A run that was interrupted has its adapter in a checkpoint.

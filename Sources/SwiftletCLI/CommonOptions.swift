@@ -11,7 +11,7 @@ enum ModelOptions {
   static let strict = Option(
     flag: "strict", "Refuse a model whose tokenizer or template has a defect, instead of repairing it in memory.")
   static let device = Option(
-    "device", "auto|cpu", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
+    "device", "auto|cpu|cuda", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
   static let compute = Option(
     "compute", "auto|bf16|fp32", default: TrainingConfiguration.Compute.auto, group: "Machine",
     "Operand type of matrix products.")

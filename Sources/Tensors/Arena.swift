@@ -8,8 +8,10 @@ public struct ArenaPlan: Sendable {
     fileprivate let byteOffset: Int
     fileprivate let rows: Int
     fileprivate let columns: Int
+    fileprivate let rowStride: Int
+    fileprivate let tail: Int
     fileprivate let dtype: DType
-    /// Bytes that the slot takes.
+    /// Bytes of its elements, those between rows not counted.
     public var byteCount: Int { rows * columns * dtype.byteCount }
   }
 
@@ -22,12 +24,26 @@ public struct ArenaPlan: Sendable {
   /// An empty plan.
   public init() {}
 
-  /// Reserves room for a dense matrix.
-  public mutating func reserve(rows: Int, columns: Int, _ dtype: DType) -> Slot {
-    let slot = Slot(byteOffset: top, rows: rows, columns: columns, dtype: dtype)
-    top += (slot.byteCount + Self.alignment - 1) / Self.alignment * Self.alignment
+  /// Reserves room for a matrix, dense but for `tail` elements after each row.
+  public mutating func reserve(rows: Int, columns: Int, _ dtype: DType, tail: Int = 0) -> Slot {
+    let slot = Slot(
+      byteOffset: top, rows: rows, columns: columns, rowStride: columns + tail, tail: tail, dtype: dtype)
+    let bytes = rows * (columns + tail) * dtype.byteCount
+    top += (bytes + Self.alignment - 1) / Self.alignment * Self.alignment
     byteCount = max(byteCount, top)
     return slot
+  }
+
+  /// Reserves room for matrices whose rows lie side by side, as slices of one, with `tail` elements after the last one's.
+  public mutating func reserve(rows: Int, sideBySide columns: [Int], _ dtype: DType, tail: Int = 0) -> [Slot] {
+    let whole = reserve(rows: rows, columns: columns.reduce(0, +), dtype, tail: tail)
+    var first = 0
+    return columns.enumerated().map { index, count in
+      defer { first += count }
+      return Slot(
+        byteOffset: whole.byteOffset + first * dtype.byteCount, rows: rows, columns: count, rowStride: whole.rowStride,
+        tail: index == columns.count - 1 ? tail : 0, dtype: dtype)
+    }
   }
 
   /// Runs `body`, whose reservations are given back at its end: what is reserved later may lie in the same place.
@@ -51,6 +67,7 @@ public struct Arena: Sendable {
   /// The tensor at `slot`, with its first `rows` rows when given.
   public subscript(_ slot: ArenaPlan.Slot, rows rows: Int? = nil) -> Tensor {
     Tensor(
-      buffer, byteOffset: slot.byteOffset, rows: rows ?? slot.rows, columns: slot.columns, dtype: slot.dtype)
+      buffer, byteOffset: slot.byteOffset, rows: rows ?? slot.rows, columns: slot.columns,
+      rowStride: slot.rowStride, dtype: slot.dtype, tail: slot.tail)
   }
 }

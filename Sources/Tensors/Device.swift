@@ -14,6 +14,19 @@ public protocol Device: AnyObject, Sendable {
   var residualType: DType { get }
   /// The number of tokens of a batch should be a multiple of this.
   var rowAlignment: Int { get }
+  /// Rows of logits that the head should compute at once.
+  var headRows: Int { get }
+  /// Where the device multiplies the projections of a group as one: the ``Tensor/tail`` that it wants after the rows of
+  /// their input, after those of their gradients, and which lie side by side as their outputs do; nil where every
+  /// projection is a product of its own. `ranks`: of the group's low-rank pairs.
+  func operandTail(ranks: [Int]) -> Int?
+  /// Whether the device looks embeddings up itself, in the rows of a frozen matrix.
+  var embedsTokens: Bool { get }
+  /// Bytes of the device's own memory: in use, the most in use since ``resetPeak()``, and free; nil where the device works in
+  /// the host's.
+  var memory: (used: Int, peak: Int, free: Int)? { get }
+  /// Begins to count the memory's peak anew.
+  func resetPeak()
 
   // MARK: Memory
 
@@ -40,6 +53,17 @@ public protocol Device: AnyObject, Sendable {
     outputs: Int, inputs: Int, directions: ProductDirections,
     decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
   ) throws -> any FrozenMatrix
+  /// Takes in frozen matrices that are multiplied with the same x, as ``makeFrozenMatrix(outputs:inputs:directions:decode:)``
+  /// does with each; `decode` receives a matrix's index first.
+  func makeFrozenMatrices(
+    outputs: [Int], inputs: Int, directions: ProductDirections,
+    decode: @Sendable (Int, Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws -> [any FrozenMatrix]
+  /// Frozen matrices of one input, of uniform random values in ±bound, for measurements without a checkpoint; they serve
+  /// both directions.
+  func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64) throws -> [any FrozenMatrix]
+  /// Row `tokens[i]` of `table` becomes row i of `x` (residual `[tokens, inputs]`); where ``embedsTokens``.
+  func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws
   /// Makes `matrix` serve `directions` as well; `decode` must give the same rows as when it was made.
   func extend(
     _ matrix: any FrozenMatrix, directions: ProductDirections,

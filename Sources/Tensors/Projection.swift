@@ -30,3 +30,11 @@ public struct DropoutKey: Sendable, Equatable {
     self.counter = counter
   }
 }
+
+extension LowRankPair {
+  /// The generator's stream: this pair in this micro-batch.
+  ///
+  /// Element (r, c) of x `[T, inputs]` is dropped where Philox 4×32-10 of (r · inputs + c, stream) under the key's seed lies
+  /// below the probability, on every device alike.
+  package func dropoutStream(_ key: DropoutKey) -> UInt64 { key.counter << 20 ^ UInt64(stream) }
+}

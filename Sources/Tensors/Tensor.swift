@@ -14,10 +14,14 @@ public struct Tensor: Sendable {
   public let rowStride: Int
   /// The elements' type.
   public let dtype: DType
+  /// Elements after each row's last that belong to no other tensor: room for a device's own use.
+  public let tail: Int
 
-  /// A view of `rows` × `columns` elements at `byteOffset` in `buffer`; rows are dense unless a stride is given.
+  /// A view of `rows` × `columns` elements at `byteOffset` in `buffer`; rows are dense unless a stride is given, and
+  /// nothing but them belongs to the tensor unless a tail is.
   public init(
-    _ buffer: DeviceBuffer, byteOffset: Int = 0, rows: Int, columns: Int, rowStride: Int? = nil, dtype: DType
+    _ buffer: DeviceBuffer, byteOffset: Int = 0, rows: Int, columns: Int, rowStride: Int? = nil, dtype: DType,
+    tail: Int = 0
   ) {
     self.buffer = buffer
     self.byteOffset = byteOffset
@@ -25,6 +29,7 @@ public struct Tensor: Sendable {
     self.columns = columns
     self.rowStride = rowStride ?? columns
     self.dtype = dtype
+    self.tail = tail
     assert(byteOffset + (rows == 0 ? 0 : (rows - 1) * self.rowStride + columns) * dtype.byteCount <= buffer.byteCount)
   }
 
@@ -44,7 +49,7 @@ public struct Tensor: Sendable {
   public func rows(_ range: Range<Int>) -> Tensor {
     Tensor(
       buffer, byteOffset: byteOffset + range.lowerBound * rowStride * dtype.byteCount, rows: range.count,
-      columns: columns, rowStride: rowStride, dtype: dtype)
+      columns: columns, rowStride: rowStride, dtype: dtype, tail: tail)
   }
 
   /// The first `count` rows, sharing this tensor's memory.
@@ -54,7 +59,7 @@ public struct Tensor: Sendable {
   public func columns(_ range: Range<Int>) -> Tensor {
     Tensor(
       buffer, byteOffset: byteOffset + range.lowerBound * dtype.byteCount, rows: rows, columns: range.count,
-      rowStride: rowStride, dtype: dtype)
+      rowStride: rowStride, dtype: dtype, tail: range.upperBound == columns ? tail : 0)
   }
 
   /// The same dense elements in another shape of the same or a smaller size.

@@ -1,6 +1,7 @@
 /// A device that does what another does and adds up where the time goes.
 ///
-/// Each operation is followed by a synchronization, so that a device which works in the background is timed fairly too.
+/// Each operation is followed by a synchronization, so that a device which works in the background is timed fairly too;
+/// such a device runs faster without, so timing can be paused.
 package final class TimedDevice: Device, @unchecked Sendable {
   /// What an operation's time counts as.
   package enum Share: String, Sendable, CaseIterable {
@@ -20,6 +21,8 @@ package final class TimedDevice: Device, @unchecked Sendable {
 
   /// Seconds of each share since the last ``reset()``.
   package private(set) var seconds: [Share: Double] = [:]
+  /// Whether operations are timed.
+  package var isTiming = true
   private let base: any Device
 
   /// Times `base`.
@@ -29,6 +32,7 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func reset() { seconds = [:] }
 
   private func time<Result>(_ share: Share, _ work: () throws -> Result) throws -> Result {
+    guard isTiming else { return try work() }
     let start = ContinuousClock.now
     let result = try work()
     try base.synchronize()
@@ -43,6 +47,11 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package var computeType: DType { base.computeType }
   package var residualType: DType { base.residualType }
   package var rowAlignment: Int { base.rowAlignment }
+  package var headRows: Int { base.headRows }
+  package func operandTail(ranks: [Int]) -> Int? { base.operandTail(ranks: ranks) }
+  package var memory: (used: Int, peak: Int, free: Int)? { base.memory }
+  package func resetPeak() { base.resetPeak() }
+  package var embedsTokens: Bool { base.embedsTokens }
   package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
     base.attentionWorkspace(shape, spans)
   }
@@ -70,11 +79,24 @@ package final class TimedDevice: Device, @unchecked Sendable {
 
   // MARK: Matrices
 
+  package func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64) throws -> [any FrozenMatrix]
+  {
+    try base.makeRandomMatrices(outputs: outputs, inputs: inputs, bound: bound, seed: seed)
+  }
+  package func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws {
+    try time(.memory) { try base.embed(tokens, table, into: x) }
+  }
   package func makeFrozenMatrix(
     outputs: Int, inputs: Int, directions: ProductDirections,
     decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
   ) throws -> any FrozenMatrix {
     try base.makeFrozenMatrix(outputs: outputs, inputs: inputs, directions: directions, decode: decode)
+  }
+  package func makeFrozenMatrices(
+    outputs: [Int], inputs: Int, directions: ProductDirections,
+    decode: @Sendable (Int, Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
+  ) throws -> [any FrozenMatrix] {
+    try base.makeFrozenMatrices(outputs: outputs, inputs: inputs, directions: directions, decode: decode)
   }
   package func extend(
     _ matrix: any FrozenMatrix, directions: ProductDirections,

@@ -8,6 +8,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
     case auto
     /// The processor.
     case cpu
+    /// An NVIDIA GPU.
+    case cuda
   }
 
   /// The operand type of matrix products; sums, the adapter and the optimizer stay in fp32.

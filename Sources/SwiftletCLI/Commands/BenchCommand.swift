@@ -10,7 +10,10 @@ import Training
 enum BenchCommand: RunnableCommand {
   private static let standard = ["train:4x512", "train:1x2048", "prefill:512", "evaluate:512", "decode:128"]
 
-  private static let model = Option<String?>("model", "MODEL", "A Hugging Face folder or a .gguf file.")
+  private static let model = Option<String?>(
+    "model", "MODEL",
+    "A Hugging Face folder or a .gguf file; or a shape to fill with random weights: \(KnownShapes.names.joined(separator: ", "))."
+  )
   private static let workload = Option(
     repeated: "workload", aliases: ["w"], "NAME",
     "What to time, may be repeated: \(standard.joined(separator: ", ")), or with other sizes; all of these when not given."
@@ -24,6 +27,7 @@ enum BenchCommand: RunnableCommand {
     name: "bench", summary: "Time training, prompts and answers on this machine.",
     examples: [
       "--model model.gguf", "--model model.gguf --workload train:8x256 --json", "--model phi-4/ --text book.txt",
+      "--model phi-4 --device cuda --workload train:2x2048",
     ],
     options: [
       model.declaration, workload.declaration, text.declaration, repetitions.declaration,
@@ -42,14 +46,15 @@ enum BenchCommand: RunnableCommand {
       }
       return workload
     }
-    let compute: CPUDevice.Compute =
-      switch arguments[ModelOptions.compute] {
-      case .auto: .automatic
-      case .bf16: .bfloat16
-      case .fp32: .float32
+    let device = try DeviceSelection.device(
+      arguments[ModelOptions.device], compute: arguments[ModelOptions.compute],
+      threads: arguments[ModelOptions.threads], note: { StandardError.write("swiftlet: \($0)\n") })
+    let benchmark =
+      if let shape = KnownShapes.configuration(path) {
+        try Benchmark(random: shape, on: device)
+      } else {
+        try readingInput { try Benchmark(Checkpoint.open(path: ModelOptions.path(path)), on: device) }
       }
-    let device = CPUDevice(compute: compute, threads: arguments[ModelOptions.threads])
-    let benchmark = try readingInput { try Benchmark(Checkpoint.open(path: ModelOptions.path(path)), on: device) }
     for workload in workloads {
       let row = try benchmark.run(workload, repetitions: arguments[repetitions])
       try StandardOutput.write(arguments[JSONOption.json] ? json(row, benchmark.device) : text(row))

@@ -33,6 +33,8 @@ enum TuneCommand: RunnableCommand {
     StandardError.write("swiftlet: loading \(configuration.model)\n")
     let tuning = try readingInput {
       var options = LoadOptions()
+      options.device = configuration.device
+      options.onFallback = { StandardError.write("swiftlet: \($0)\n") }
       options.compute = configuration.compute
       options.threads = configuration.threads
       options.strict = configuration.strict

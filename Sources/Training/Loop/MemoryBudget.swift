@@ -12,7 +12,10 @@ extension LanguageModel {
     case .auto: break
     }
     let free: Int
-    if let budget {
+    if let memory = device.memory {
+      // A little stays for what operations allocate when they first need it.
+      free = min(memory.free - (512 << 20), budget.map { $0 - memory.used } ?? .max)
+    } else if let budget {
       free = budget - ProcessMemory.residentByteCount
     } else if let available = ProcessMemory.availableByteCount {
       // The rest is for whatever else the machine is doing.

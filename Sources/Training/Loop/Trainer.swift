@@ -120,7 +120,7 @@ public final class Trainer {
         tokens: state.tokens, evalLoss: evalLoss,
         eta: trainingSeconds / Double(max(1, trainingTokens)) * Double(result.tokens)
           * Double(state.totalSteps - state.step),
-        peakBytes: ProcessMemory.peakByteCount)
+        peakBytes: (model.device.memory?.peak ?? ProcessMemory.peakByteCount))
       if state.step % max(1, configuration.logSteps) == 0 || isLast || evalLoss != nil {
         try metrics.append(
           MetricsLine(
@@ -144,7 +144,8 @@ public final class Trainer {
       steps: state.step, totalSteps: state.totalSteps, firstLoss: state.firstLoss, lastLoss: state.lastLoss,
       evalBefore: state.firstEvalLoss, evalAfter: evalLoss, tokens: state.tokens,
       tokensPerSecond: trainingSeconds > 0 ? Double(trainingTokens) / trainingSeconds : 0,
-      seconds: MonotonicClock.now() - began, peakBytes: ProcessMemory.peakByteCount, adapterPath: folder.path,
+      seconds: MonotonicClock.now() - began, peakBytes: (model.device.memory?.peak ?? ProcessMemory.peakByteCount),
+      adapterPath: folder.path,
       stoppedEarly: stopped)
   }
 

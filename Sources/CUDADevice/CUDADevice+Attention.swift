@@ -1,0 +1,157 @@
+// The documentation of what this implements stands in `Device`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
+import CUDADriver
+import Tensors
+
+// Flash attention with own kernels: documents become tiles, the longest first, so that the last blocks to run are short.
+extension CUDADevice {
+  public func attention(
+    _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
+    logSumExp: Tensor?
+  ) throws {
+    if let logSumExp, let problem = problem(q, k, v, output, logSumExp, shape, spans) {
+      let addresses = sl_attention_addresses(
+        q: q.word, k: k.word, v: v.word, o: output.word, statistics: logSumExp.word, dout: 0, dq: 0, dk: 0, dv: 0)
+      if try solve(problem, addresses) { return }
+    }
+    let width = try tileWidth(shape)
+    let tiles = try queryTiles(spans)
+    try launch(
+      "attention_forward_\(width)", Grid(x: tiles.columns / 4, y: shape.heads, threadsX: 128),
+      sharedBytes: 4 * 64 * (width + 8) * 2,
+      [
+        tiles.word, q.word, q.rowStride.word, k.word, k.rowStride.word, v.word, v.rowStride.word, output.word,
+        output.rowStride.word, logSumExp.word, (logSumExp?.rowStride ?? 0).word,
+        Int32(shape.heads / shape.keyValueHeads).word, Int32(shape.headDimension).word, Int32(shape.window ?? 0).word,
+        shape.scale.word, (isAligned(q, k, v, output) && shape.headDimension % 8 == 0).word,
+      ])
+  }
+
+  public func attentionBackward(
+    _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
+    _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
+  ) throws {
+    if var problem = problem(q, k, v, output, logSumExp, shape, spans), isAligned(dOutput, dq, dk, dv) {
+      problem.backward = 1
+      problem.lddo = Int64(dOutput.rowStride)
+      problem.lddq = Int64(dq.rowStride)
+      problem.lddk = Int64(dk.rowStride)
+      problem.lddv = Int64(dv.rowStride)
+      let addresses = sl_attention_addresses(
+        q: q.word, k: k.word, v: v.word, o: output.word, statistics: logSumExp.word, dout: dOutput.word, dq: dq.word,
+        dk: dk.word, dv: dv.word)
+      if try solve(problem, addresses) { return }
+    }
+    let needed = attentionWorkspace(shape, spans)
+    guard workspace.byteCount >= needed else {
+      throw DeviceError("attention was given \(workspace.byteCount) bytes to work in, it needs \(needed)")
+    }
+    let width = try tileWidth(shape)
+    let rows = spans.map(\.queries.upperBound).max() ?? 0
+    let group = Int32(shape.heads / shape.keyValueHeads)
+    let aligned = isAligned(dOutput, q, k, v, output, dq, dk, dv) && shape.headDimension % 8 == 0
+    try launch(
+      "attention_delta", Grid(x: (rows + 3) / 4, y: shape.heads, threadsX: 128),
+      [
+        rows.word, output.word, output.rowStride.word, dOutput.word, dOutput.rowStride.word, workspace.word,
+        Int32(shape.headDimension).word,
+      ])
+    let inputs = [
+      q.word, q.rowStride.word, k.word, k.rowStride.word, v.word, v.rowStride.word, dOutput.word,
+      dOutput.rowStride.word, logSumExp.word, logSumExp.rowStride.word, workspace.word, rows.word,
+    ]
+    let numbers = [
+      group.word, Int32(shape.headDimension).word, Int32(shape.window ?? 0).word, shape.scale.word, aligned.word,
+    ]
+    let keyTiles = try keyTiles(spans)
+    try launch(
+      "attention_keys_values_\(width)", Grid(x: keyTiles.columns / 8, y: shape.keyValueHeads, threadsX: 128),
+      sharedBytes: (2 * 64 + 4 * 32) * (width + 8) * 2 + 4 * 32 * 4,
+      [keyTiles.word] + inputs + [dk.word, dk.rowStride.word, dv.word, dv.rowStride.word] + numbers)
+    let queryTiles = try queryTiles(spans)
+    try launch(
+      "attention_queries_\(width)", Grid(x: queryTiles.columns / 4, y: shape.heads, threadsX: 128),
+      sharedBytes: 4 * 32 * (width + 8) * 2,
+      [queryTiles.word] + inputs + [dq.word, dq.rowStride.word] + numbers)
+  }
+
+  public func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
+    shape.heads * (spans.map(\.queries.upperBound).max() ?? 0) * 4
+  }
+
+  // MARK: cuDNN
+
+  /// The problem as cuDNN is asked for it, where it may be.
+  private func problem(
+    _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, _ logSumExp: Tensor, _ shape: AttentionShape,
+    _ spans: [AttentionSpan]
+  ) -> sl_attention_problem? {
+    guard let length = attentionPlans?.length(shape, spans), spans[0].queries.lowerBound == 0,
+      isAligned(q, k, v, output, logSumExp)
+    else { return nil }
+    return sl_attention_problem(
+      batch: Int64(spans.count), length: Int64(length), heads: Int64(shape.heads),
+      keyHeads: Int64(shape.keyValueHeads), width: Int64(shape.headDimension), ldq: Int64(q.rowStride),
+      ldk: Int64(k.rowStride), ldv: Int64(v.rowStride), ldo: Int64(output.rowStride),
+      ldStatistics: Int64(logSumExp.rowStride), lddo: 0, lddq: 0, lddk: 0, lddv: 0, scale: shape.scale, backward: 0,
+      deterministic: 0)
+  }
+
+  private func solve(_ problem: sl_attention_problem, _ addresses: sl_attention_addresses) throws -> Bool {
+    try context.enter()
+    return try attentionPlans?.run(problem, addresses) { try scratch(.attention, byteCount: $0) } ?? false
+  }
+
+  // MARK: Tiles
+
+  /// The head width that a kernel was built for.
+  private func tileWidth(_ shape: AttentionShape) throws -> Int {
+    guard let width = [64, 96, 128].first(where: { $0 >= shape.headDimension }) else {
+      throw DeviceError("attention heads of \(shape.headDimension) features are wider than the GPU's kernels take: 128")
+    }
+    return width
+  }
+
+  /// Tiles of 64 queries: {first row of q, rows, first row of k and v, keys that the first query sees}.
+  private func queryTiles(_ spans: [AttentionSpan]) throws -> Tensor {
+    try arrays.tiles(HostArrays.TileKey(spans: spans, kind: 0)) {
+      var tiles: [(work: Int, values: [Int])] = []
+      for span in spans {
+        let before = span.keys.count - span.queries.count
+        for start in stride(from: 0, to: span.queries.count, by: 64) {
+          let rows = min(64, span.queries.count - start)
+          tiles.append(
+            (before + start + rows, [span.queries.lowerBound + start, rows, span.keys.lowerBound, before + start + 1]))
+        }
+      }
+      return longestFirst(tiles)
+    }
+  }
+
+  /// Tiles of 64 keys: {first row of k and v, rows, first row of q, queries, the query that sees the first key, 0, 0, 0}.
+  private func keyTiles(_ spans: [AttentionSpan]) throws -> Tensor {
+    try arrays.tiles(HostArrays.TileKey(spans: spans, kind: 1)) {
+      var tiles: [(work: Int, values: [Int])] = []
+      for span in spans {
+        let before = span.keys.count - span.queries.count
+        for start in stride(from: 0, to: span.keys.count, by: 64) {
+          let diagonal = start - before
+          tiles.append(
+            (
+              span.queries.count - max(0, diagonal),
+              [
+                span.keys.lowerBound + start, min(64, span.keys.count - start), span.queries.lowerBound,
+                span.queries.count, diagonal, 0, 0, 0,
+              ]
+            ))
+        }
+      }
+      return longestFirst(tiles)
+    }
+  }
+
+  private func longestFirst(_ tiles: [(work: Int, values: [Int])]) -> [Int32] {
+    tiles.sorted { $0.work > $1.work }.flatMap { $0.values.map { Int32(truncatingIfNeeded: $0) } }
+  }
+}

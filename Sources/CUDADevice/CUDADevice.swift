@@ -1,0 +1,191 @@
+// The documentation of what this implements stands in `Device`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
+import CUDADriver
+import Tensors
+
+#if canImport(Glibc)
+  import Glibc
+#endif
+
+/// An NVIDIA GPU from compute capability 8.0 on: cuBLASLt for matrix products, kernels of our own for the rest.
+///
+/// Matrix operands and kept activations are bf16, sums, the residual stream and its gradient fp32. Everything runs in one
+/// stream, in the order of the calls; only what returns a value to the host waits.
+public final class CUDADevice: Device, @unchecked Sendable {
+  public let computeType = DType.bfloat16
+  public let residualType = DType.float32
+  public let rowAlignment = 64
+  let context: CUDAContext
+  let kernels: KernelCache
+  private let libraries: CUDALibraries
+  private var staging: Staging?
+  private(set) var products: ProductPlans?
+  private(set) var attentionPlans: AttentionPlans?
+  private(set) lazy var arrays = HostArrays { [unowned self] in try self.upload($0, into: $1) }
+  private var scratch: [Scratch: DeviceBuffer] = [:]
+
+  /// Bytes allocated now and at most.
+  public private(set) var allocatedBytes = 0
+  public private(set) var peakBytes = 0
+
+  /// The first GPU, with the libraries that were found.
+  ///
+  /// Kernels are compiled at the first start and kept in `kernelFolder` (~/.cache/swiftlet/kernels unless given).
+  public convenience init(kernelFolder: String? = nil) throws {
+    try self.init(.found, kernelFolder: kernelFolder)
+  }
+
+  init(_ libraries: CUDALibraries, kernelFolder: String? = nil) throws {
+    self.libraries = libraries
+    context = try CUDAContext(libraries)
+    kernels = try KernelCache(context, libraries, folder: kernelFolder ?? Self.defaultKernelFolder)
+    products = try ProductPlans(context, libraries, workspace: allocate(byteCount: ProductPlans.workspaceBytes))
+    if processEnvironment()["SWIFTLET_CUDNN"] != "0" { attentionPlans = AttentionPlans(context, libraries) }
+  }
+
+  private static var defaultKernelFolder: String {
+    let environment = processEnvironment()
+    if let folder = environment["SWIFTLET_CACHE"] { return folder + "/kernels" }
+    if let folder = environment["XDG_CACHE_HOME"] { return folder + "/swiftlet/kernels" }
+    return (environment["HOME"] ?? "/tmp") + "/.cache/swiftlet/kernels"
+  }
+
+  public var description: String {
+    func version(_ library: CUDALibrary) -> String? { libraries.findings.first { $0.library == library }?.version }
+    let products = version(.cublasLt).map { "cuBLASLt \($0)" } ?? "no cuBLASLt"
+    let attention = attentionPlans == nil ? "own attention" : version(.cudnn).map { "cuDNN \($0)" } ?? "cuDNN"
+    let capability = "\(context.capability / 10).\(context.capability % 10)"
+    return "\(context.name) (compute capability \(capability), bfloat16, \(products), \(attention))"
+  }
+
+  /// Kernel files that had to be compiled at this start.
+  public var compiledKernelFiles: Int { kernels.compiledCount }
+
+  // MARK: Memory
+
+  public func allocate(byteCount: Int) throws -> DeviceBuffer {
+    try context.enter()
+    let bytes = (max(byteCount, 1) + 255) / 256 * 256
+    var address: UInt64 = 0
+    let code = context.driver.pointee.allocate(&address, bytes)
+    if code == 2 {
+      let (free, total) = try context.memory()
+      throw DeviceError(
+        "out of memory on \(context.name): \(bytes >> 20) MiB asked for, \(free >> 20) of \(total >> 20) MiB free; lower "
+          + "--batch-size or --max-seq-length, or use --recompute all")
+    }
+    try context.check(code, "allocating \(bytes >> 20) MiB")
+    allocatedBytes += bytes
+    peakBytes = max(peakBytes, allocatedBytes)
+    return DeviceBuffer(address: UInt(address), byteCount: bytes) { [weak self, context] address in
+      context.enterForRelease()
+      _ = context.driver.pointee.release(UInt64(address))
+      self?.allocatedBytes -= bytes
+    }
+  }
+
+  public var memory: (used: Int, peak: Int, free: Int)? {
+    guard (try? context.enter()) != nil, let free = try? context.memory().free else { return nil }
+    return (allocatedBytes, peakBytes, free)
+  }
+
+  public func resetPeak() { peakBytes = allocatedBytes }
+
+  public func upload(_ source: UnsafeRawBufferPointer, to tensor: Tensor) throws {
+    assert(source.count == tensor.byteCount)
+    try context.enter()
+    guard let from = source.baseAddress, tensor.count > 0 else { return }
+    let width = tensor.isDense ? tensor.byteCount : tensor.columns * tensor.dtype.byteCount
+    let pitch = tensor.rowStride * tensor.dtype.byteCount
+    let staging = try ring()
+    for row in 0..<(tensor.isDense ? 1 : tensor.rows) {
+      for start in stride(from: 0, to: width, by: Staging.pieceBytes) {
+        let count = min(Staging.pieceBytes, width - start)
+        let piece = try staging.piece(count).host
+        piece.copyMemory(from: from + row * width + start, byteCount: count)
+        try context.check(
+          context.driver.pointee.copyIn(
+            UInt64(tensor.address) + UInt64(row * pitch + start), piece, count, context.stream), "copying to the GPU")
+      }
+    }
+  }
+
+  public func download(_ tensor: Tensor, to destination: UnsafeMutableRawBufferPointer) throws {
+    assert(destination.count == tensor.byteCount)
+    try context.enter()
+    guard let to = destination.baseAddress, tensor.count > 0 else { return }
+    if tensor.isDense {
+      try context.check(
+        context.driver.pointee.copyOut(to, UInt64(tensor.address), tensor.byteCount, context.stream),
+        "copying from the GPU")
+    } else {
+      let width = tensor.columns * tensor.dtype.byteCount
+      var copy = sl_row_copy()
+      copy.sourceKind = 2  // the GPU
+      copy.sourceDevice = UInt64(tensor.address)
+      copy.sourcePitch = tensor.rowStride * tensor.dtype.byteCount
+      copy.targetKind = 1  // the host
+      copy.targetHost = to
+      copy.targetPitch = width
+      copy.width = width
+      copy.height = tensor.rows
+      try context.check(context.driver.pointee.copyRows(&copy, context.stream), "copying from the GPU")
+    }
+    try context.synchronize()
+  }
+
+  public func zero(_ tensor: Tensor) throws {
+    try context.enter()
+    guard tensor.count > 0 else { return }
+    let width = tensor.columns * tensor.dtype.byteCount
+    if tensor.isDense {
+      try context.check(
+        context.driver.pointee.fill(UInt64(tensor.address), 0, tensor.byteCount, context.stream), "clearing memory")
+    } else {
+      try context.check(
+        context.driver.pointee.fillRows(
+          UInt64(tensor.address), tensor.rowStride * tensor.dtype.byteCount, 0, width, tensor.rows, context.stream),
+        "clearing memory")
+    }
+  }
+
+  public func synchronize() throws {
+    try context.enter()
+    try context.synchronize()
+  }
+
+  // MARK: Parts
+
+  /// Pinned memory, made when first needed.
+  func ring() throws -> Staging {
+    if let staging { return staging }
+    let made = try Staging(context, mirror: allocate(byteCount: Staging.byteCount))
+    staging = made
+    return made
+  }
+
+  /// What an operation needs memory for that no caller keeps.
+  enum Scratch { case rowLosses, partialSums, dropped, through, attention }
+
+  /// Memory of at least `byteCount` bytes that lives until the next call for the same purpose.
+  func scratch(_ purpose: Scratch, byteCount: Int) throws -> DeviceBuffer {
+    if let buffer = scratch[purpose], buffer.byteCount >= byteCount { return buffer }
+    scratch[purpose] = nil
+    let buffer = try allocate(byteCount: byteCount)
+    scratch[purpose] = buffer
+    return buffer
+  }
+
+  private func upload(_ values: [Int32], into old: Tensor?) throws -> Tensor {
+    let tensor: Tensor
+    if let old, old.buffer.byteCount >= values.count * 4 {
+      tensor = Tensor(old.buffer, rows: 1, columns: values.count, dtype: .int32)
+    } else {
+      tensor = Tensor(
+        try allocate(byteCount: max(values.count, 256) * 4), rows: 1, columns: values.count, dtype: .int32)
+    }
+    try values.withUnsafeBytes { try upload($0, to: tensor) }
+    return tensor
+  }
+}

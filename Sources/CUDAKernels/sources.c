@@ -1,0 +1,53 @@
+#include "include/CUDAKernels.h"
+
+
+static const char prelude[] = {
+#embed "Kernels/prelude.cuh"
+  , 0};
+static const char attention[] = {
+#embed "Kernels/attention.cuh"
+  , 0};
+static const char adamw[] = {
+#embed "Kernels/adamw.cu"
+  , 0};
+static const char attention_backward[] = {
+#embed "Kernels/attention_backward.cu"
+  , 0};
+static const char attention_forward[] = {
+#embed "Kernels/attention_forward.cu"
+  , 0};
+static const char crossentropy[] = {
+#embed "Kernels/crossentropy.cu"
+  , 0};
+static const char elementwise[] = {
+#embed "Kernels/elementwise.cu"
+  , 0};
+static const char matmul[] = {
+#embed "Kernels/matmul.cu"
+  , 0};
+static const char rmsnorm[] = {
+#embed "Kernels/rmsnorm.cu"
+  , 0};
+static const char rope[] = {
+#embed "Kernels/rope.cu"
+  , 0};
+static const char swiglu[] = {
+#embed "Kernels/swiglu.cu"
+  , 0};
+
+static const sl_kernel_source sources[] = {
+  {"prelude.cuh", prelude},
+  {"attention.cuh", attention},
+  {"adamw.cu", adamw},
+  {"attention_backward.cu", attention_backward},
+  {"attention_forward.cu", attention_forward},
+  {"crossentropy.cu", crossentropy},
+  {"elementwise.cu", elementwise},
+  {"matmul.cu", matmul},
+  {"rmsnorm.cu", rmsnorm},
+  {"rope.cu", rope},
+  {"swiglu.cu", swiglu},
+  {nullptr, nullptr},
+};
+
+const sl_kernel_source *sl_kernel_sources_begin(void) { return sources; }

@@ -1,0 +1,5 @@
+#include "emulation.h"
+
+#include "adamw.cu"
+
+EMULATED(adamw)

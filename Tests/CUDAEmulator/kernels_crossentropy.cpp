@@ -1,0 +1,5 @@
+#include "emulation.h"
+
+#include "crossentropy.cu"
+
+EMULATED(cross_entropy)

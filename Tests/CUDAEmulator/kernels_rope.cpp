@@ -1,0 +1,5 @@
+#include "emulation.h"
+
+#include "rope.cu"
+
+EMULATED(rope)
