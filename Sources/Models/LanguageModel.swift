@@ -116,7 +116,7 @@ public final class LanguageModel {
       for (index, token) in tokens.enumerated() {
         try embedding.decode(token, width: shape.hidden, into: base + index * shape.hidden)
       }
-      try embedding.requireFinite(base, count: rows.count)
+      if case .onHost(let stored) = embedding { try stored.requireFinite(base, count: rows.count) }
     }
     try rows.withUnsafeBytes { try device.upload($0, to: x.prefix(tokens.count)) }
   }
