@@ -42,7 +42,7 @@ static size_t lay_out(struct backward *c, char *base) {
     blocks += blocks_of(c->spans[i].kv_count, KEY_BLOCK);
   }
   // Several blocks share what a tile reads and writes; their dK and dV still fit in the second cache.
-  c->most_blocks = blocks * s->kv_heads / (8 * sl_thread_count());
+  c->most_blocks = blocks * s->kv_heads / (16 * sl_thread_count());
   if (c->most_blocks > 16384 / (KEY_BLOCK * c->tiling.padded)) c->most_blocks = 16384 / (KEY_BLOCK * c->tiling.padded);
   if (c->most_blocks < 1) c->most_blocks = 1;
   for (int64_t i = 0; i < c->span_count; i++)

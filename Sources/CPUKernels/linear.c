@@ -22,30 +22,39 @@ int64_t sl_linear_inputs(const sl_packed_matrix *w) { return sl_packed_columns(w
 
 // MARK: Tasks
 
-/// Rows times columns: tiles of rows, and groups of panels where the rows alone are too few for the threads.
+/// Rows times columns: tiles of rows, the last ones cut finer so that all threads end together, and groups of panels
+/// where the rows alone are too few for the threads.
 typedef struct {
-  int64_t rows, tile, tiles, groups;
+  int64_t rows, tile, tiles, whole_tiles, groups;
 } grid;
+
+enum { fine_rows = 16 };
 
 static grid grid_of(int64_t rows, int64_t panels, size_t b_size, int64_t width) {
   // A tile of 64 rows and its results stay in the second cache. A matrix that no cache holds is read once per tile.
   bool large = b_size > (size_t)8 << 20;
-  int64_t most = large && width <= 256 ? 256 : 64, wanted = (large ? 2 : 4) * sl_thread_count();
+  // Each group reads all rows again, which counts where few panels stand against a long sum.
+  int64_t most = large && width <= 256 ? 256 : 64, wanted = (large && panels < 64 ? 2 : 4) * sl_thread_count();
   grid g = {.rows = rows, .tiles = (rows + most - 1) / most};
   g.tile = whole_vectors((rows + g.tiles - 1) / g.tiles);
-  g.tiles = (rows + g.tile - 1) / g.tile;
+  g.tiles = g.whole_tiles = (rows + g.tile - 1) / g.tile;
   g.groups = g.tiles >= wanted ? 1 : max_of(1, min_of(panels, (wanted + g.tiles - 1) / g.tiles));
+  if (g.groups == 1 && !large && g.tile > fine_rows) {
+    g.whole_tiles = max_of(0, g.tiles - 2 * sl_thread_count());
+    g.tiles = g.whole_tiles + (rows - g.whole_tiles * g.tile + fine_rows - 1) / fine_rows;
+  }
   return g;
 }
 
-/// A task's rows, and its share of `panels`.
+/// A task's rows, and its share of the panels.
 typedef struct {
   int64_t row, rows, group, groups;
 } cell;
 
 static cell cell_of(const grid *g, int64_t task) {
-  int64_t row = task % g->tiles * g->tile;
-  return (cell){row, min_of(g->tile, g->rows - row), task / g->tiles, g->groups};
+  int64_t index = task % g->tiles, fine = max_of(0, index - g->whole_tiles);
+  int64_t row = (index - fine) * g->tile + fine * fine_rows, tile = index < g->whole_tiles ? g->tile : fine_rows;
+  return (cell){row, min_of(tile, g->rows - row), task / g->tiles, g->groups};
 }
 static int64_t first_panel(const cell *c, int64_t n) { return sl_panel_count(n) * c->group / c->groups; }
 static int64_t end_panel(const cell *c, int64_t n) { return sl_panel_count(n) * (c->group + 1) / c->groups; }

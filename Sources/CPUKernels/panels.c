@@ -1,5 +1,5 @@
-// Matrix products in bf16 for processors with AVX512-BF16: 234 of the 235 GFLOP/s of a Zen 4 core, where oneDNN reaches
-// 210; and sums of several products, which leave the registers once.
+// Matrix products in bf16 for processors with AVX512-BF16: 1 to 3% faster than oneDNN's on two Zen 4 cores, and sums of
+// several products, which leave the registers once.
 //
 // The right-hand side is packed in panels of 48 columns, in pairs along the summed dimension, the left-hand side is read
 // as it lies: a pair of a row is broadcast against three vectors of a panel, for eight rows at a time.
@@ -66,6 +66,12 @@ INLINE __m512bh broadcast(const char *pair) {
 INLINE void multiply(const int m, const int n, const call *c, int64_t row) {
   __m512 sums[16][3];
   UNROLLED for (int i = 0; i < m; i++) UNROLLED for (int j = 0; j < n; j++) sums[i][j] = _mm512_setzero_ps();
+  // What is added to is asked for now and needed at the end.
+  if (c->from) {
+    const int64_t size = (int64_t)sl_dtype_size(c->from_type);
+    UNROLLED for (int i = 0; i < m; i++) UNROLLED for (int j = 0; j < n; j++)
+      _mm_prefetch(c->from + ((row + i) * c->ld_from + 16 * j) * size, _MM_HINT_T0);
+  }
   for (int t = 0; t < c->count; t++) {
     const int64_t a_row = c->strips[t].a_row;
     const char *a = c->strips[t].a + row * a_row;
