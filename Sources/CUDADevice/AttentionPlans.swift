@@ -50,7 +50,7 @@ final class AttentionPlans {
 
   /// Runs a problem; false where cuDNN has no engine for it.
   func run(
-    _ problem: sl_attention_problem, _ addresses: sl_attention_addresses, workspace: (Int) throws -> DeviceBuffer
+    _ problem: sl_attention_problem, _ addresses: sl_attention_addresses, workspace: (Int) throws -> UInt
   ) throws -> Bool {
     var problem = problem
     problem.deterministic = isDeterministic ? 1 : 0
@@ -73,7 +73,7 @@ final class AttentionPlans {
     guard let plan else { return false }
     var addresses = addresses
     let room = try workspace(sl_attention_plan_workspace(plan))
-    let code = sl_run_attention_plan(library, handle, plan, &addresses, UInt64(room.address))
+    let code = sl_run_attention_plan(library, handle, plan, &addresses, UInt64(room))
     guard code == 0 else {
       throw DeviceError(
         "cuDNN: attention over \(problem.batch) × \(problem.length) tokens failed with error \(code)")

@@ -13,7 +13,7 @@ extension CUDADevice {
     if let logSumExp, let problem = problem(q, k, v, output, logSumExp, shape, spans) {
       let addresses = sl_attention_addresses(
         q: q.word, k: k.word, v: v.word, o: output.word, statistics: logSumExp.word, dout: 0, dq: 0, dk: 0, dv: 0)
-      if try solve(problem, addresses) { return }
+      if try solve(problem, addresses, nil) { return }
     }
     let width = try tileWidth(shape)
     let tiles = try queryTiles(spans)
@@ -41,7 +41,7 @@ extension CUDADevice {
       let addresses = sl_attention_addresses(
         q: q.word, k: k.word, v: v.word, o: output.word, statistics: logSumExp.word, dout: dOutput.word, dq: dq.word,
         dk: dk.word, dv: dv.word)
-      if try solve(problem, addresses) { return }
+      if try solve(problem, addresses, workspace) { return }
     }
     let needed = attentionWorkspace(shape, spans)
     guard workspace.byteCount >= needed else {
@@ -77,7 +77,11 @@ extension CUDADevice {
   }
 
   public func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
-    shape.heads * (spans.map(\.queries.upperBound).max() ?? 0) * 4
+    let rows = spans.map(\.queries.upperBound).max() ?? 0
+    // Our kernels keep a sum per row and head. cuDNN was measured to take 8 bytes per element of q, beside the gradient of
+    // q in fp32; where it takes more, it gets memory of its own.
+    let elements = rows * shape.heads * shape.headDimension
+    return rows * shape.heads * 8 + (attentionPlans?.length(shape, spans) == nil ? 0 : elements * 12 + (4 << 20))
   }
 
   // MARK: cuDNN
@@ -98,9 +102,14 @@ extension CUDADevice {
       deterministic: 0)
   }
 
-  private func solve(_ problem: sl_attention_problem, _ addresses: sl_attention_addresses) throws -> Bool {
+  private func solve(
+    _ problem: sl_attention_problem, _ addresses: sl_attention_addresses, _ workspace: Tensor?
+  ) throws -> Bool {
     try context.enter()
-    return try attentionPlans?.run(problem, addresses) { try scratch(.attention, byteCount: $0) } ?? false
+    return try attentionPlans?.run(problem, addresses) { needed in
+      if let workspace, workspace.byteCount >= needed, workspace.address % 256 == 0 { return workspace.address }
+      return try scratch(.attention, byteCount: needed).address
+    } ?? false
   }
 
   // MARK: Tiles

@@ -121,7 +121,8 @@ package final class Benchmark {
     model.attach(adapter)
     defer { model.attach(nil) }
     let optimizer = try AdapterOptimizer(adapter, on: timed)
-    try model.reserve(tokens: batch * length)
+    let tokens = batch * length
+    try model.reserve(tokens: tokens, recompute: try model.recomputePolicy(.auto, tokens: tokens, budget: nil))
     var step = 0
     return try measure(workload, tokens: batch * length, repetitions) {
       let result = try model.trainingStep(

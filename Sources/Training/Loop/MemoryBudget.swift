@@ -3,7 +3,7 @@ import Models
 extension LanguageModel {
   /// The policy that recomputes the fewest layers and still fits `budget` bytes beside what the process holds now.
   /// - Throws: when not even recomputing everything fits, with the number of tokens that would.
-  func recomputePolicy(
+  package func recomputePolicy(
     _ wanted: TrainingConfiguration.Recompute, tokens: Int, budget: Int?
   ) throws -> RecomputePolicy {
     switch wanted {
