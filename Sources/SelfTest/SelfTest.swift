@@ -76,7 +76,7 @@ package struct SelfTest {
       norm += Double(y) * Double(y)
     }
     // Inputs are of the order of one: what is smaller than this on average is zero.
-    let zero = 1e-10 * Double(max(b.count, 1))
+    let zero = 1e-8 * Double(max(b.count, 1))
     return (difference / max(norm, zero)).squareRoot()
   }
 }
