@@ -1,5 +1,6 @@
 import JSONValues
 import ModelFiles
+import Tokenization
 
 /// A change of one place of a model's files.
 enum Edit: Sendable {
@@ -12,7 +13,7 @@ enum Edit: Sendable {
   /// Puts an element into a list.
   case insertElement(file: String, path: [JSONText.Step], JSONValue, atStart: Bool)
   /// Changes stretches of a template.
-  case template(TemplatePlace, [TemplateEdit])
+  case template(ChatTemplateSource.Place, [TemplateEdit])
   /// Sets an entry of a GGUF's metadata.
   case metadata(key: String, GGUFValue)
 }
@@ -27,31 +28,5 @@ struct TemplateEdit: Sendable, Equatable {
     var bytes = Array(source.utf8)
     for edit in edits.reversed() { bytes.replaceSubrange(edit.range, with: Array(edit.text.utf8)) }
     return String(decoding: bytes, as: UTF8.self)
-  }
-}
-
-/// Where a template stands.
-enum TemplatePlace: Sendable, Equatable {
-  /// In a JSON file.
-  case json(file: String, path: [JSONText.Step])
-  /// In a file of its own.
-  case file(String)
-  /// In a GGUF's metadata.
-  case metadata(String)
-
-  /// For people.
-  var description: String {
-    switch self {
-    case .json(let file, let path):
-      file + ": "
-        + path.map { step in
-          switch step {
-          case .key(let key): key
-          case .index(let index): "[\(index)]"
-          }
-        }.joined(separator: ".")
-    case .file(let name): name
-    case .metadata(let key): key
-    }
   }
 }

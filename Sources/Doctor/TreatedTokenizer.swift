@@ -9,16 +9,20 @@ public struct TreatedTokenizer: Sendable {
   public let examination: Examination
 
   /// Loads and examines the tokenizer of a checkpoint.
-  public init(_ source: Checkpoint.TokenizerSource) throws {
+  ///
+  /// - Parameters:
+  ///   - source: Where the tokenizer is.
+  ///   - chatTemplate: The template to use instead of the model's own, which are then not read.
+  public init(_ source: Checkpoint.TokenizerSource, chatTemplate: ChatTemplate? = nil) throws {
     switch source {
     case .folder(let folder):
-      let plain = try Tokenizer(folder: folder)
-      examination = Examination(Patient(folder: folder, tokenizer: plain), .tokens)
+      let plain = try Tokenizer(folder: folder, chatTemplate: chatTemplate)
+      examination = Examination(Patient(folder: folder, tokenizer: plain, chatTemplate: chatTemplate), .tokens)
       tokenizer = try examination.overrides.map { try Tokenizer(folder: folder, overrides: $0) } ?? plain
     case .gguf(let file):
       let metadata = try GGUFTokenizerMetadata(file.metadata, path: file.path)
-      let plain = try Tokenizer(gguf: metadata)
-      examination = Examination(Patient(gguf: file, tokenizer: plain), .tokens)
+      let plain = try Tokenizer(gguf: metadata, chatTemplate: chatTemplate)
+      examination = Examination(Patient(gguf: file, tokenizer: plain, chatTemplate: chatTemplate), .tokens)
       tokenizer = try examination.overrides.map { try Tokenizer(gguf: metadata, overrides: $0) } ?? plain
     }
   }

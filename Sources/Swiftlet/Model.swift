@@ -15,6 +15,8 @@ public struct LoadOptions: Sendable {
   public var threads: Int?
   /// Folder of a PEFT adapter to put beside the weights.
   public var adapter: String?
+  /// Chat template to use instead of the model's own.
+  public var chatTemplate: ChatTemplate?
   /// Whether defects of tokenizer and template are refused instead of repaired in memory.
   public var strict: Bool
   /// Receives one line where a GPU is there and cannot be used.
@@ -23,12 +25,13 @@ public struct LoadOptions: Sendable {
   /// Options with the defaults of every command.
   public init(
     device: TrainingConfiguration.DeviceChoice = .auto, compute: TrainingConfiguration.Compute = .auto,
-    threads: Int? = nil, adapter: String? = nil, strict: Bool = false
+    threads: Int? = nil, adapter: String? = nil, chatTemplate: ChatTemplate? = nil, strict: Bool = false
   ) {
     self.device = device
     self.compute = compute
     self.threads = threads
     self.adapter = adapter
+    self.chatTemplate = chatTemplate
     self.strict = strict
   }
 }
@@ -66,7 +69,7 @@ public final class Model {
   /// Loads the model that lies at `path` and is called `name`.
   public static func load(_ name: String, at path: String, options: LoadOptions = LoadOptions()) throws -> Model {
     let checkpoint = try Checkpoint.open(path: path)
-    let treated = try TreatedTokenizer(checkpoint.tokenizerSource)
+    let treated = try TreatedTokenizer(checkpoint.tokenizerSource, chatTemplate: options.chatTemplate)
     if options.strict { try treated.examination.requireSound() }
     let device = try DeviceSelection.device(
       options.device, compute: options.compute, threads: options.threads, note: options.onFallback)
@@ -99,10 +102,12 @@ public final class Model {
 
 extension Checkpoint {
   /// The tokenizer that belongs to the checkpoint, as its files say.
-  public func makeTokenizer() throws -> Tokenizer {
+  /// - Parameter chatTemplate: used instead of the model's own.
+  public func makeTokenizer(chatTemplate: ChatTemplate? = nil) throws -> Tokenizer {
     switch tokenizerSource {
-    case .folder(let folder): try Tokenizer(folder: folder)
-    case .gguf(let file): try Tokenizer(gguf: GGUFTokenizerMetadata(file.metadata, path: file.path))
+    case .folder(let folder): try Tokenizer(folder: folder, chatTemplate: chatTemplate)
+    case .gguf(let file):
+      try Tokenizer(gguf: GGUFTokenizerMetadata(file.metadata, path: file.path), chatTemplate: chatTemplate)
     }
   }
 }

@@ -10,13 +10,30 @@ public struct MaskedTokens: Sendable, Equatable {
   public var text: String
   /// For each id its range in the text's UTF-8 bytes.
   public var ranges: [Range<Int>]
+  /// The assistant's messages of which the template leaves something out: their places in the conversation, and what.
+  public var losses: [Loss]
+
+  /// A message of which the template does not write everything.
+  public struct Loss: Sendable, Equatable {
+    /// The message's place in the conversation, counted from 0.
+    public var message: Int
+    /// The key whose value is not written: `content` or `tool_calls`.
+    public var key: String
+
+    /// Makes a loss.
+    public init(message: Int, key: String) {
+      self.message = message
+      self.key = key
+    }
+  }
 
   /// Makes masked tokens.
-  public init(ids: [Int32], isResponse: [Bool], text: String, ranges: [Range<Int>]) {
+  public init(ids: [Int32], isResponse: [Bool], text: String, ranges: [Range<Int>], losses: [Loss] = []) {
     self.ids = ids
     self.isResponse = isResponse
     self.text = text
     self.ranges = ranges
+    self.losses = losses
   }
 }
 
@@ -30,32 +47,47 @@ extension Tokenizer {
 
   /// Renders a conversation with the model's own template.
   ///
-  /// Throws a `TokenizationError` when the model has no template, a `TemplateError` when the template refuses.
+  /// Throws a `TokenizationError` when the model has no such template, a `TemplateError` when the template refuses.
+  ///
+  /// - Parameters:
+  ///   - messages: An array of objects with `role`, `content` and what else the template knows.
+  ///   - tools: An array of tool descriptions, or `nil`.
+  ///   - documents: An array of documents, or `nil`.
+  ///   - addGenerationPrompt: Whether to open the assistant's turn at the end.
+  ///   - continuesFinalMessage: Whether to stop right after the last message's words.
+  ///   - templateName: Which of the model's templates; `nil`: the one for tools where tools are given and the model has
+  ///     one, else the default.
+  ///   - variables: More variables, such as `enable_thinking`.
   public func renderConversation(
     _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, addGenerationPrompt: Bool = false,
-    variables: JSONObject = [:]
+    continuesFinalMessage: Bool = false, templateName: String? = nil, variables: JSONObject = [:]
   ) throws -> String {
-    try Conversation(self, messages, tools, documents, variables).render(addGenerationPrompt: addGenerationPrompt).text
+    try Conversation(self, messages, tools, documents, templateName, variables).text(
+      addGenerationPrompt: addGenerationPrompt, continuesFinalMessage: continuesFinalMessage)
   }
 
   /// The ids of a conversation that ends where the assistant is to answer.
   public func encodePrompt(
-    _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, variables: JSONObject = [:]
+    _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, templateName: String? = nil,
+    variables: JSONObject = [:]
   ) throws -> [Int32] {
     let text = try renderConversation(
-      messages, tools: tools, documents: documents, addGenerationPrompt: true, variables: variables)
+      messages, tools: tools, documents: documents, addGenerationPrompt: true, templateName: templateName,
+      variables: variables)
     return encode(text, addSpecialTokens: false)
   }
 
   /// Tokens of a conversation, and which of them are the assistant's.
   ///
   /// The template writes BOS itself where it wants one: none is added. What is the assistant's is what the template
-  /// marks with `{% generation %}`; without that, it is derived from what the template writes before and after.
-  /// Throws as ``renderConversation(_:tools:documents:addGenerationPrompt:variables:)``.
+  /// marks with `{% generation %}`; without that, it is derived from what the template writes before and after. A turn
+  /// whose calls of tools the template does not write, and nothing else either, is no response: an empty answer is not
+  /// what the data says. Throws as ``renderConversation(_:tools:documents:addGenerationPrompt:continuesFinalMessage:templateName:variables:)``.
   public func encodeConversation(
-    _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, variables: JSONObject = [:]
+    _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, templateName: String? = nil,
+    variables: JSONObject = [:]
   ) throws -> MaskedTokens {
-    try Conversation(self, messages, tools, documents, variables).encode()
+    try Conversation(self, messages, tools, documents, templateName, variables).encode()
   }
 }
 
@@ -68,14 +100,16 @@ private struct Conversation {
   private let tools: TemplateValue?
   private let documents: TemplateValue?
   private let variables: JSONObject
+  /// The same for each rendering, so that a clock in the template does not make them differ.
+  private let now = TemplateTime.now
 
   init(
-    _ tokenizer: Tokenizer, _ messages: JSONValue, _ tools: JSONValue?, _ documents: JSONValue?, _ more: JSONObject
+    _ tokenizer: Tokenizer, _ messages: JSONValue, _ tools: JSONValue?, _ documents: JSONValue?,
+    _ templateName: String?, _ more: JSONObject
   ) throws(TokenizationError) {
-    let hasTools = tools?.array?.isEmpty == false
-    guard let template = (hasTools ? tokenizer.toolChatTemplate : nil) ?? tokenizer.chatTemplate else {
-      throw TokenizationError("the model has no chat template")
-    }
+    let tools = tools.flatMap { $0.isNull ? nil : $0 }
+    let documents = documents.flatMap { $0.isNull ? nil : $0 }
+    let template = try tokenizer.chatTemplates.template(named: templateName, hasTools: tools != nil)
     guard let messages = messages.array else {
       throw TokenizationError("messages must be an array of objects with role and content, not \(messages.kind)")
     }
@@ -101,7 +135,14 @@ private struct Conversation {
   ) throws(TemplateError) -> ChatTemplate.Rendering {
     try template.render(
       values ?? self.values, tools: tools, documents: documents, addGenerationPrompt: addGenerationPrompt,
-      variables: variables, limits: ChatTemplate.Limits())
+      variables: variables, limits: ChatTemplate.Limits(), now: now)
+  }
+
+  func text(addGenerationPrompt: Bool, continuesFinalMessage: Bool) throws(TemplateError) -> String {
+    guard continuesFinalMessage else { return try render(addGenerationPrompt: addGenerationPrompt).text }
+    var values = values
+    let final = try FinalMessage(in: &values, of: template.source)
+    return try final.cut(render(values, addGenerationPrompt: addGenerationPrompt).text)
   }
 
   /// A rendering of other messages as bytes; `nil` where the template refuses them.
@@ -115,21 +156,24 @@ private struct Conversation {
     let rendering = try render()
     let encoding = tokenizer.encodeWithOffsets(rendering.text, addSpecialTokens: false)
     let text = Array(rendering.text.utf8)
-    let responses: [Range<Int>]
+    var responses: [Range<Int>] = []
+    var losses: [MaskedTokens.Loss] = []
     if template.marksGeneration, rendering.isComplete {
-      responses = rendering.generationRanges.map { range in
-        guard let end = endOfTurn(encoding, text, after: range.upperBound, before: text.count, mayFollowText: false)
-        else {
-          return range
-        }
-        return range.lowerBound..<end
-      }
+      responses = rendering.generationRanges.map { withEndOfTurn($0, encoding, text) }
     } else {
-      responses = derivedResponses(text, encoding)
+      for index in messages.indices where isAssistant(index) {
+        let turn = Turn(index, lost: unwritten(index, text))
+        losses += turn.lost
+        // Nothing of the turn is written: its end alone is nothing to learn.
+        if !turn.lost.isEmpty, !isWritten(index, but: turn.lost, text) { continue }
+        if let response = derivedResponse(turn, text, encoding, after: responses.last?.upperBound ?? 0) {
+          responses.append(response)
+        }
+      }
     }
     return MaskedTokens(
       ids: encoding.ids, isResponse: Self.mask(encoding.ranges, responses), text: rendering.text,
-      ranges: encoding.ranges)
+      ranges: encoding.ranges, losses: losses)
   }
 
   /// Which ranges have a part in one of the responses.
@@ -154,24 +198,73 @@ private struct Conversation {
     return mask
   }
 
-  /// The stretches that are the assistant's, from what the template writes with and without each turn.
-  private func derivedResponses(_ text: [UInt8], _ encoding: Tokenizer.Encoding) -> [Range<Int>] {
-    var result: [Range<Int>] = []
-    for index in messages.indices
-    where messages[index]["role"]?.string == "assistant" || messages[index]["role"]?.string == "model" {
-      guard let response = derivedResponse(index, text, encoding, after: result.last?.upperBound ?? 0) else { continue }
-      result.append(response)
-    }
-    return result
+  /// Whether a message is the assistant's, which some templates call the model.
+  private func isAssistant(_ index: Int) -> Bool {
+    messages[index]["role"]?.string == "assistant" || messages[index]["role"]?.string == "model"
   }
 
-  /// Where turn `index` lies.
+  /// One of the assistant's messages.
+  private struct Turn {
+    let index: Int
+    let lost: [MaskedTokens.Loss]
+
+    init(_ index: Int, lost: [MaskedTokens.Loss]) {
+      self.index = index
+      self.lost = lost
+    }
+  }
+
+  // MARK: What is written
+
+  /// The message's keys that say something.
+  private func spokenKeys(_ index: Int) -> [String] {
+    guard case .dictionary(let items) = values[index] else { return [] }
+    return ["content", "tool_calls"].filter { key in
+      switch items[key] {
+      case .string(let text)?: !PythonText.strip(text, nil).isEmpty
+      case .list(let parts)?: !parts.isEmpty
+      default: false
+      }
+    }
+  }
+
+  /// What of a message makes no difference to the text.
+  private func unwritten(_ index: Int, _ text: [UInt8]) -> [MaskedTokens.Loss] {
+    spokenKeys(index).filter { key in
+      if key == "content", let content = messages[index][key]?.string {
+        // Most often the words stand there as they are.
+        if PythonText.find(Array(PythonText.strip(content, nil).utf8), in: text) != nil { return false }
+      }
+      return isWithoutEffect(key, index, text)
+    }.map { MaskedTokens.Loss(message: index, key: $0) }
+  }
+
+  private func isWithoutEffect(_ key: String, _ index: Int, _ text: [UInt8]) -> Bool {
+    guard let changed = Self.replacingWords(of: values[index], in: [key], with: Self.mark(notIn: text)) else {
+      return false
+    }
+    var others = values
+    others[index] = changed
+    return bytes(others) == text
+  }
+
+  /// Whether anything else of a message is in the text.
+  private func isWritten(_ index: Int, but lost: [MaskedTokens.Loss], _ text: [UInt8]) -> Bool {
+    guard case .dictionary(let items) = values[index] else { return false }
+    if spokenKeys(index).count > lost.count { return true }
+    return items["reasoning_content"] != nil && !isWithoutEffect("reasoning_content", index, text)
+  }
+
+  // MARK: Turns without marks
+
+  /// Where a turn lies.
   ///
   /// It starts where the template stops when it is asked to open the assistant's turn after the messages before. It
   /// ends after the token that ends the turn, the first such after the message's own words.
   private func derivedResponse(
-    _ index: Int, _ text: [UInt8], _ encoding: Tokenizer.Encoding, after previousEnd: Int
+    _ turn: Turn, _ text: [UInt8], _ encoding: Tokenizer.Encoding, after previousEnd: Int
   ) -> Range<Int>? {
+    let index = turn.index
     let prompt = index == 0 ? nil : bytes(values[..<index], addGenerationPrompt: true)
     var start: Int?
     if let prompt, prompt.count >= previousEnd, text.starts(with: prompt) { start = prompt.count }
@@ -183,17 +276,10 @@ private struct Conversation {
       words = start..<start + content.utf8.count
     } else {
       words = wordsOfMessage(index, text)
-      if let found = words {
-        if let given = start {
-          // A template that does not open the turn on request writes its header here: that is not the assistant's.
-          if tokenizer.ignoresGenerationPrompt, given < found.lowerBound,
-            hasSpecialToken(encoding, given..<found.lowerBound)
-          {
-            start = found.lowerBound
-          }
-        } else {
-          start = startWithinHeader(index, text, encoding, prompt, found, after: previousEnd)
-        }
+      if let given = start {
+        if let words { start = startAfterHeader(index, text, prompt, given, words) }
+      } else if let words {
+        start = startWithinHeader(index, text, encoding, prompt, words, after: previousEnd)
       }
     }
     guard let start else { return nil }
@@ -201,12 +287,55 @@ private struct Conversation {
     if let turnEnd = endOfTurn(encoding, text, after: end, before: text.count, mayFollowText: false) {
       return start..<turnEnd
     }
-    // The end of the turn does not follow at once: it must come before the next message's own words.
-    var limit = text.count
-    if index + 1 < messages.count, let next = wordsOfMessage(index + 1, text), next.lowerBound >= end {
-      limit = next.lowerBound
+    let limit = limitOfTurn(index, text, end)
+    return
+      start..<(endOfTurn(encoding, text, after: end, before: limit.place, mayFollowText: true)
+      ?? (limit.isExact ? endOfControl(encoding, after: end, before: limit.place) : nil) ?? end)
+  }
+
+  /// Before which place the end of a turn must be that does not follow the words at once, and whether the turn ends
+  /// there.
+  private func limitOfTurn(_ index: Int, _ text: [UInt8], _ end: Int) -> (place: Int, isExact: Bool) {
+    // Most templates write the same up to here when the conversation ends with this message.
+    if let closed = bytes(values[...index]), closed.count > end, text.starts(with: closed) {
+      return (closed.count, true)
     }
-    return start..<(endOfTurn(encoding, text, after: end, before: limit, mayFollowText: true) ?? end)
+    if index + 1 < messages.count, let next = wordsOfMessage(index + 1, text), next.lowerBound >= end {
+      return (next.lowerBound, false)
+    }
+    return (text.count, false)
+  }
+
+  /// The text where a message of the assistant's says nothing but a mark.
+  private func textWithMark(at index: Int, _ text: [UInt8]) -> [UInt8]? {
+    guard let role = messages[index]["role"] else { return nil }
+    var plain = TemplateDictionary()
+    plain["role"] = TemplateValue(role)
+    plain["content"] = .string(Self.mark(notIn: text))
+    var others = values
+    others[index] = .dictionary(plain)
+    return bytes(others)
+  }
+
+  /// How many bytes two texts have in common at their beginning, whole characters only.
+  private static func common(_ a: [UInt8], _ b: [UInt8]) -> Int {
+    var count = zip(a, b).prefix { $0 == $1 }.count
+    while count > 0, count < a.count, a[count] & 0xC0 == 0x80 { count -= 1 }
+    return count
+  }
+
+  /// Where a turn starts whose template may not open turns on request, but writes their header with their words.
+  ///
+  /// The header is what the template writes before any words of the assistant's; a blank alone is none.
+  private func startAfterHeader(
+    _ index: Int, _ text: [UInt8], _ prompt: [UInt8]?, _ given: Int, _ words: Range<Int>
+  ) -> Int {
+    guard given < words.lowerBound, bytes(values[..<index]) == prompt, let other = textWithMark(at: index, text) else {
+      return given
+    }
+    let header = min(Self.common(text, other), words.lowerBound)
+    guard header > given, !text[given..<header].allSatisfy(Self.isBlank) else { return given }
+    return header
   }
 
   /// Where a turn starts whose prompt is not what the template writes later.
@@ -226,31 +355,65 @@ private struct Conversation {
         return header + place + opening.count
       }
     }
-    let common = zip(text, prompt).prefix { $0 == $1 }.count
+    // What words of the assistant's begin with is no header, though the prompt begin alike.
+    let common = min(
+      Self.common(text, prompt), textWithMark(at: index, text).map { Self.common(text, $0) } ?? text.count)
     // What is common ends with a whole token.
     let boundary = encoding.ranges.last { $0.upperBound <= common }?.upperBound ?? 0
     return boundary > header && boundary <= words.lowerBound ? boundary : words.lowerBound
   }
 
-  private func hasSpecialToken(_ encoding: Tokenizer.Encoding, _ range: Range<Int>) -> Bool {
-    zip(encoding.ids, encoding.ranges).contains { id, place in
-      place.lowerBound >= range.lowerBound && place.upperBound <= range.upperBound && tokenizer.isSpecial(id)
+  private static func isBlank(_ byte: UInt8) -> Bool { byte == 0x20 || (0x09...0x0D).contains(byte) }
+
+  // MARK: Ends of turns
+
+  /// A stretch that the template marks, with the token that ends the turn where that stands behind it.
+  private func withEndOfTurn(_ range: Range<Int>, _ encoding: Tokenizer.Encoding, _ text: [UInt8]) -> Range<Int> {
+    let last = index(of: range.upperBound, encoding) - 1
+    if last >= 0, encoding.ranges[last].lowerBound >= range.lowerBound {
+      let id = encoding.ids[last]
+      if tokenizer.endOfTurnTokenIDs.contains(id) { return range }
+      // A control token at the end is the end, unless one that is known for it follows.
+      let next = last + 1
+      if tokenizer.isSpecial(id), next < encoding.ids.count,
+        !tokenizer.endOfTurnTokenIDs.contains(encoding.ids[next])
+      {
+        return range
+      }
     }
+    let end = endOfTurn(encoding, text, after: range.upperBound, before: text.count, mayFollowText: false)
+    return range.lowerBound..<(end ?? range.upperBound)
+  }
+
+  /// The first token that begins at a place or after it.
+  private func index(of place: Int, _ encoding: Tokenizer.Encoding) -> Int {
+    var low = 0
+    var high = encoding.ranges.count
+    while low < high {
+      let middle = (low + high) / 2
+      if encoding.ranges[middle].lowerBound < place { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+
+  /// Where the first control token between two places ends.
+  private func endOfControl(_ encoding: Tokenizer.Encoding, after start: Int, before limit: Int) -> Int? {
+    var index = index(of: start, encoding)
+    while index < encoding.ids.count, encoding.ranges[index].lowerBound < limit {
+      if tokenizer.isSpecial(encoding.ids[index]) { return encoding.ranges[index].upperBound }
+      index += 1
+    }
+    return nil
   }
 
   /// Where the token that ends a turn ends: the first one after `start`, or a control token that follows at once.
   private func endOfTurn(
     _ encoding: Tokenizer.Encoding, _ text: [UInt8], after start: Int, before limit: Int, mayFollowText: Bool
   ) -> Int? {
-    var low = 0
-    var high = encoding.ranges.count
-    while low < high {
-      let middle = (low + high) / 2
-      if encoding.ranges[middle].lowerBound < start { low = middle + 1 } else { high = middle }
-    }
+    var low = index(of: start, encoding)
     while low < encoding.ids.count, encoding.ranges[low].lowerBound < limit {
       let (id, range) = (encoding.ids[low], encoding.ranges[low])
-      let isNext = text[start..<range.lowerBound].allSatisfy { $0 == 0x20 || (0x09...0x0D).contains($0) }
+      let isNext = text[start..<range.lowerBound].allSatisfy(Self.isBlank)
       if !isNext, !mayFollowText { return nil }
       let isAdjacentControl = range.lowerBound == start && tokenizer.isSpecial(id) && id != tokenizer.bosTokenID
       if tokenizer.endOfTurnTokenIDs.contains(id) || isAdjacentControl { return range.upperBound }
@@ -260,14 +423,21 @@ private struct Conversation {
   }
 
   /// Where the words of a message lie in the text: what changes when the message says something else.
+  ///
+  /// Those of an answer without words lie where words would.
   private func wordsOfMessage(_ index: Int, _ text: [UInt8]) -> Range<Int>? {
-    let mark = Self.mark(notIn: text)
-    guard let changed = Self.replacingWords(of: values[index], with: mark) else { return nil }
-    var others = values
-    others[index] = changed
-    guard let other = bytes(others), other != text else { return nil }
-    var start = zip(text, other).prefix { $0 == $1 }.count
-    while start > 0, start < text.count, text[start] & 0xC0 == 0x80 { start -= 1 }
+    let changed = Self.replacingWords(
+      of: values[index], in: ["content", "tool_calls", "reasoning_content"], with: Self.mark(notIn: text))
+    let other: [UInt8]?
+    if let changed {
+      var others = values
+      others[index] = changed
+      other = bytes(others)
+    } else {
+      other = isAssistant(index) ? textWithMark(at: index, text) : nil
+    }
+    guard let other, other != text else { return nil }
+    let start = Self.common(text, other)
     let room = min(text.count, other.count) - start
     var tail = zip(text.reversed(), other.reversed()).prefix(max(0, room)).prefix { $0 == $1 }.count
     while tail > 0, text[text.count - tail] & 0xC0 == 0x80 { tail -= 1 }
@@ -283,27 +453,32 @@ private struct Conversation {
     return "\u{E0F0}"
   }
 
-  /// The message with other words; `nil` when it has none.
-  private static func replacingWords(of message: TemplateValue, with mark: String) -> TemplateValue? {
+  /// The message with other words under some of its keys; `nil` when it has none there.
+  private static func replacingWords(
+    of message: TemplateValue, in keys: [String], with mark: String
+  ) -> TemplateValue? {
     guard case .dictionary(var items) = message else { return nil }
     var hasWords = false
-    switch items["content"] {
-    case .string(let content)? where !content.isEmpty:
-      items["content"] = .string(mark)
-      hasWords = true
-    case .list(let parts)?:
-      items["content"] = .list(
-        parts.map { part in
-          guard case .dictionary(var part) = part, part["text"] != nil else { return part }
-          part["text"] = .string(mark)
-          hasWords = true
-          return .dictionary(part)
-        })
-    default: break
-    }
-    if case .list(let calls)? = items["tool_calls"], !calls.isEmpty {
-      items["tool_calls"] = .list(calls.map { replacingCall($0, with: mark) })
-      hasWords = true
+    for key in keys {
+      switch items[key] {
+      case .string(let text)? where !text.isEmpty:
+        items[key] = .string(mark)
+        // Templates know reasoning under two names.
+        if key == "reasoning_content", items["thinking"] != nil { items["thinking"] = .string(mark) }
+        hasWords = true
+      case .list(let calls)? where key == "tool_calls" && !calls.isEmpty:
+        items[key] = .list(calls.map { replacingCall($0, with: mark) })
+        hasWords = true
+      case .list(let parts)?:
+        items[key] = .list(
+          parts.map { part in
+            guard case .dictionary(var part) = part, part["text"] != nil else { return part }
+            part["text"] = .string(mark)
+            hasWords = true
+            return .dictionary(part)
+          })
+      default: break
+      }
     }
     return hasWords ? .dictionary(items) : nil
   }

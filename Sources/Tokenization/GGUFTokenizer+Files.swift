@@ -130,7 +130,12 @@ extension GGUFTokenizerMetadata {
     object["model_max_length"] = .integer(contextLength)
     // The class that takes tokenizer.json as it stands; others build a tokenizer of their own from its parts.
     object["tokenizer_class"] = "PreTrainedTokenizerFast"
-    object["chat_template"] = chatTemplate.map { .string($0) }
+    let templates = chatTemplateSources
+    if templates.count == 1, templates[0].name == ChatTemplates.standardName {
+      object["chat_template"] = .string(templates[0].source)
+    } else if !templates.isEmpty {
+      object["chat_template"] = .array(templates.map { ["name": .string($0.name), "template": .string($0.source)] })
+    }
     return object
   }
 }

@@ -14,10 +14,8 @@ public final class Tokenizer: Sendable {
   public let unkTokenID: Int32?
   /// The tokens that are searched in the text itself, by id.
   public let addedTokens: [AddedToken]
-  /// The template that turns messages into text.
-  public let chatTemplate: ChatTemplate?
-  /// The template to use when tools are given, where the model has one of its own.
-  public let toolChatTemplate: ChatTemplate?
+  /// The templates that turn messages into text.
+  public let chatTemplates: ChatTemplates
   /// Every id that ends generation: the end of a text, and what ends the assistant's turn in the template.
   public let endOfTurnTokenIDs: [Int32]
   /// The names under which templates know special tokens (`bos_token`), and their texts.
@@ -25,8 +23,6 @@ public final class Tokenizer: Sendable {
   /// What the files say that is not quite right but can be worked with; each one line.
   public let remarks: [String]
 
-  /// Whether the template says the same whether or not it is asked to open the assistant's turn.
-  let ignoresGenerationPrompt: Bool
   let decoder: TokenDecoder
   let tokenBytes: TokenBytes
   private let tokens: [String]
@@ -91,12 +87,9 @@ public final class Tokenizer: Sendable {
     padTokenID = special("pad_token")
     unkTokenID = special("unk_token")
     specialTokens = parts.specialTokens
-    chatTemplate = parts.chatTemplate
-    toolChatTemplate = parts.toolChatTemplate
-    ignoresGenerationPrompt =
-      parts.chatTemplate.map { TurnMarkers.ignoresGenerationPrompt($0, parts.specialTokens) } ?? false
+    chatTemplates = parts.chatTemplates
     endOfTurnTokenIDs = TurnMarkers.endOfTurnTokenIDs(
-      template: parts.chatTemplate, specialTokens: parts.specialTokens, addedTokens: addedTokens,
+      templates: parts.chatTemplates, specialTokens: parts.specialTokens, addedTokens: addedTokens,
       eos: special("eos_token"), more: parts.moreEndTokenIDs)
   }
 

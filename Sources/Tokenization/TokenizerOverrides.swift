@@ -2,15 +2,13 @@
 package struct TokenizerOverrides: Sendable {
   /// Special tokens by their names (`eos_token`).
   package var specialTokens: [String: (content: String, id: Int32)] = [:]
-  /// The chat template.
-  package var chatTemplate: String?
-  /// The chat template for conversations with tools.
-  package var toolChatTemplate: String?
+  /// The chat templates, which stand for all of the model's own.
+  package var chatTemplates: ChatTemplates?
 
   /// Changes nothing.
   package init() {}
 
-  func apply(to parts: inout TokenizerParts) throws(TemplateError) {
+  func apply(to parts: inout TokenizerParts) {
     for (name, token) in specialTokens.sorted(by: { $0.key < $1.key }) {
       if let index = parts.specialTokens.firstIndex(where: { $0.name == name }) {
         parts.specialTokens[index].content = token.content
@@ -19,23 +17,22 @@ package struct TokenizerOverrides: Sendable {
       }
       parts.specialTokenIDs[name] = token.id
     }
-    if let chatTemplate { parts.chatTemplate = try ChatTemplate(source: chatTemplate) }
-    if let toolChatTemplate { parts.toolChatTemplate = try ChatTemplate(source: toolChatTemplate) }
   }
 }
 
 extension Tokenizer {
   /// Reads the tokenizer of a model folder, some of it said otherwise.
   package convenience init(folder: String, overrides: TokenizerOverrides) throws {
-    var parts = try TokenizerFiles.read(TokenizerSource.find(in: folder), folder: folder)
-    try overrides.apply(to: &parts)
+    var parts = try TokenizerFiles.read(
+      TokenizerSource.find(in: folder), folder: folder, templates: overrides.chatTemplates)
+    overrides.apply(to: &parts)
     try self.init(parts)
   }
 
   /// Makes the tokenizer that a GGUF file carries, some of it said otherwise.
   package convenience init(gguf: GGUFTokenizerMetadata, overrides: TokenizerOverrides) throws {
-    var parts = try GGUFTokenizer.parts(gguf)
-    try overrides.apply(to: &parts)
+    var parts = try GGUFTokenizer.parts(gguf, templates: overrides.chatTemplates)
+    overrides.apply(to: &parts)
     try self.init(parts)
   }
 }

@@ -47,8 +47,7 @@ struct TokenizerParts {
   var specialTokens: [(name: String, content: String)] = []
   var specialTokenIDs: [String: Int32] = [:]
   var moreEndTokenIDs: [Int32] = []
-  var chatTemplate: ChatTemplate?
-  var toolChatTemplate: ChatTemplate?
+  var chatTemplates = ChatTemplates()
   var remarks: [String] = []
 
   /// The highest id that a file may use: beyond it a wrong id would cost more memory than any vocabulary.

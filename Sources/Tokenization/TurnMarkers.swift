@@ -18,12 +18,14 @@ enum TurnMarkers {
 
   /// Every id that ends generation: the end of a text, what the model's files add, and the end of a turn.
   static func endOfTurnTokenIDs(
-    template: ChatTemplate?, specialTokens: [(name: String, content: String)], addedTokens: [AddedToken], eos: Int32?,
+    templates: ChatTemplates, specialTokens: [(name: String, content: String)], addedTokens: [AddedToken], eos: Int32?,
     more: [Int32]
   ) -> [Int32] {
     var ids: [Int32] = []
     for id in [eos].compactMap({ $0 }) + more where !ids.contains(id) { ids.append(id) }
-    if let template, let id = endOfTurn(template, specialTokens, addedTokens), !ids.contains(id) { ids.append(id) }
+    for (_, template) in templates.entries {
+      if let id = endOfTurn(template, specialTokens, addedTokens), !ids.contains(id) { ids.append(id) }
+    }
     return ids
   }
 
@@ -40,14 +42,6 @@ enum TurnMarkers {
       if let id = firstToken(in: Array(last.prefix(common)), addedTokens) { return id }
     }
     return firstToken(in: Array(last), addedTokens)
-  }
-
-  /// Whether a template says the same with and without the request to open the assistant's turn.
-  static func ignoresGenerationPrompt(
-    _ template: ChatTemplate, _ specialTokens: [(name: String, content: String)]
-  ) -> Bool {
-    let turns = [("user", question)]
-    return render(template, turns, specialTokens) == render(template, turns, specialTokens, addGenerationPrompt: true)
   }
 
   private static func after(_ needle: String, in text: [UInt8]) -> ArraySlice<UInt8>? {

@@ -129,6 +129,46 @@ import Tokenization
     #expect(text.contains("{% if add_generation_prompt %}") && text.hasSuffix("\n"))
   }
 
+  @Test func namedTemplatesInFiles() throws {
+    var model = MiniModel.chatML()
+    model.configuration["chat_template"] = nil
+    model.files["chat_template.jinja"] = MiniModel.chatMLTemplate
+    let folder = try model.write()
+    mkdir(folder.path + "/additional_chat_templates", 0o777)
+    _ = try folder.write("additional_chat_templates/rag.jinja", "{{ documents }}")
+    let treated = try TreatedTokenizer(.folder(folder.path))
+    #expect(treated.examination.findings.isEmpty)
+    let adapter = try TemporaryFolder()
+    try treated.examination.writeTokenizerFiles(to: adapter.path)
+    #expect(try Tokenizer(folder: adapter.path).chatTemplates.entries.map(\.name) == ["default", "rag"])
+    _ = try folder.write("additional_chat_templates/rag.jinja", "{{ documents")
+    let findings = try Examination(of: folder.path).findings
+    #expect(findings.map(\.id) == ["template-does-not-parse"])
+    #expect(findings.first?.evidence.hasPrefix("additional_chat_templates/rag.jinja: chat template, line 1") == true)
+  }
+
+  /// A template of the user's own is looked at in place of the model's, and an adapter carries it.
+  @Test func aTemplateThatIsGiven() throws {
+    var model = MiniModel.phi4()
+    model.configuration["chat_template"] = "{{ broken"
+    let folder = try model.write()
+    let given = try ChatTemplate(source: MiniModel.phi4Template)
+    let treated = try TreatedTokenizer(.folder(folder.path), chatTemplate: given)
+    #expect(treated.tokenizer.token(treated.tokenizer.eosTokenID ?? -1) == "<|im_end|>")
+    let messages: JSONValue = [["role": "user", "content": "x"]]
+    #expect(try treated.tokenizer.renderConversation(messages) == "<|im_start|>user<|im_sep|>x<|im_end|>")
+    let adapter = try TemporaryFolder()
+    try treated.examination.writeTokenizerFiles(to: adapter.path)
+    let again = try Tokenizer(folder: adapter.path)
+    #expect(try again.renderConversation(messages) == "<|im_start|>user<|im_sep|>x<|im_end|>")
+    // What is sound stays as it was given, with nothing repaired.
+    let sound = try ChatTemplate(source: MiniModel.chatMLTemplate)
+    let healthy = try MiniModel.chatML().write()
+    let other = try TreatedTokenizer(.folder(healthy.path), chatTemplate: sound)
+    #expect(other.tokenizer.chatTemplate?.source == MiniModel.chatMLTemplate)
+    #expect(other.examination.findings.isEmpty)
+  }
+
   // MARK: In memory
 
   @Test func whatSpoilsTrainingIsRepairedInMemory() throws {

@@ -17,6 +17,8 @@ VARIABLES = {
     "d": {"b": 1, "a": {"c": [1, 2, {"x": None}]}, "items": "shadow", "é": "ü<&>"},
     "people": [{"name": "Zoe", "age": 31, "tags": ["x"]}, {"name": "adam", "age": 25, "tags": []}, {"name": "Bob", "age": 31}],
     "tree": [{"v": 1, "kids": [{"v": 2, "kids": []}, {"v": 3, "kids": [{"v": 4, "kids": []}]}]}, {"v": 5, "kids": []}],
+    "zero": 0, "huge": 2**40, "half": 0.5, "line": "one two-three  four, five.", "tag": "<a href='x'>y</a> & z",
+    "lines": "a\n  b\r\n\nc", "mixed": [1, "two", None, 2.5, [3], {"k": "v"}, True],
 }
 
 EXPRESSIONS = """
@@ -146,6 +148,35 @@ def main():
         file.write('{"variables":' + json.dumps(VARIABLES, ensure_ascii=False) + ',\n"messages":' + json.dumps(MESSAGES[0]) + ',\n"cases":[\n')
         file.write(",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]}\n")
     print(len(cases), "cases,", sum("refused" in case for case in cases), "refused")
+    make_generated()
+
+
+def make_generated(count=2000, seed=20250101):
+    """Random templates, the short ones."""
+    from template_generator import Generator
+
+    generator = Generator(seed)
+    cases = []
+    while len(cases) < count:
+        template = generator.template()
+        if len(template) > 300 or "reverse" in template:
+            continue
+        case = {"template": template}
+        try:
+            case["text"] = _compile_jinja_template(template).render(
+                messages=[], tools=None, documents=None, add_generation_prompt=False, bos_token="<s>",
+                eos_token="</s>", **VARIABLES)
+        except Exception as error:
+            # Python's own limits, and complex numbers, are none of ours.
+            if "name 'inf'" in str(error):
+                continue
+            case["refused"] = True
+        if " at 0x" in case.get("text", "") or "j)" in case.get("text", "") or "** 0.5" in template:
+            continue
+        cases.append(case)
+    with open(os.path.join(HERE, "templates_generated.json"), "w", encoding="utf-8") as file:
+        file.write('{"cases":[\n' + ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) + "\n]}\n")
+    print(len(cases), "generated,", sum("refused" in case for case in cases), "refused")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ import Testing
     let good = #"{"model":\#(Self.model)}"#
     #expect(try message(["tokenizer.json": good, "tokenizer_config.json": "{"]).contains("tokenizer_config.json"))
     let line = try message(["tokenizer.json": good, "tokenizer_config.json": #"{"chat_template":"a\n{% if"}"#])
-    #expect(line.contains("tokenizer_config.json: chat template, line 2, column 1"))
+    #expect(line.contains("tokenizer_config.json: chat_template: chat template, line 2, column 1"))
     #expect(try message(["tokenizer.json": good, "chat_template.jinja": "{{"]).contains("chat_template.jinja"))
     #expect(try message(["tokenizer.json": good]) == "no error")
   }

@@ -19,11 +19,19 @@ extension GGUFTokenizerMetadata {
         .compactMap { $0 },
       addBOS: try metadata.bool(key("add_bos_token")), addEOS: try metadata.bool(key("add_eos_token")),
       addSpacePrefix: try metadata.bool(key("add_space_prefix")),
-      chatTemplate: try metadata.string("tokenizer.chat_template"))
+      chatTemplate: try metadata.string(Self.chatTemplateKey(ChatTemplates.standardName)),
+      namedChatTemplates: try Self.chatTemplateNames(metadata).compactMap { name in
+        try metadata.string(Self.chatTemplateKey(name)).map { (name, $0) }
+      })
     removeExtraWhitespaces = try metadata.bool(key("remove_extra_whitespaces"))
     precompiledCharsmap = (try metadata.integers(key("precompiled_charsmap")) ?? []).map {
       UInt8(truncatingIfNeeded: $0)
     }
     architecture = try metadata.string("general.architecture") ?? ""
+  }
+
+  /// The names of the templates beside the default one.
+  static func chatTemplateNames(_ metadata: GGUFMetadata) -> [String] {
+    (metadata["tokenizer.chat_templates"]?.array?.strings ?? []).filter { $0 != ChatTemplates.standardName }
   }
 }

@@ -15,13 +15,16 @@ extension Patient {
 
   /// Reads a Hugging Face folder.
   ///
-  /// - Parameter tokenizer: The folder's tokenizer, where it is loaded already.
-  init(folder: String, tokenizer loaded: Tokenizer? = nil) {
+  /// - Parameters:
+  ///   - folder: The model's folder.
+  ///   - tokenizer: The folder's tokenizer, where it is loaded already.
+  ///   - chatTemplate: What stands for the folder's own templates.
+  init(folder: String, tokenizer loaded: Tokenizer? = nil, chatTemplate: ChatTemplate? = nil) {
     path = folder
     kind = .folder
     for name in Self.fileNames { files[name] = JSONFile(name, in: folder, &findings) }
     readClaims()
-    readTemplates(folder)
+    if let chatTemplate { templates = [Template(chatTemplate)] } else { readTemplates(folder) }
     tokenizer = loaded ?? readTokenizer(folder)
     if let tokenizer { vocabulary = Vocabulary(tokenizer) } else { readVocabulary(folder) }
     let config = files["config.json"]?.value
@@ -37,11 +40,13 @@ extension Patient {
   fileprivate func exists(_ name: String, _ folder: String) -> Bool { access(folder + "/" + name, F_OK) == 0 }
 
   private mutating func wrongType(_ file: String, _ key: String, _ value: JSONValue, _ expected: String) {
-    findings.append(
-      Finding(
-        "wrong-type", .error, "A value of \(file) has a type that no program expects there, so that loading fails.",
-        evidence: "\(file): \(key) is \(value.kind), \(expected) was expected",
-        repair: "Write \(expected) there, or remove the key."))
+    findings.append(wrongType(file, "\(key) is \(value.kind), \(expected) was expected", expected))
+  }
+
+  private func wrongType(_ file: String, _ message: String, _ expected: String) -> Finding {
+    Finding(
+      "wrong-type", .error, "A value of \(file) has a type that no program expects there, so that loading fails.",
+      evidence: "\(file): \(message)", repair: "Write \(expected) there, or remove the key.")
   }
 
   private mutating func readClaims() {
@@ -73,38 +78,16 @@ extension Patient {
 
   // MARK: Templates
 
-  private mutating func add(_ name: String, _ place: TemplatePlace, _ source: String) {
-    templates.append(
-      Template(
-        name: name, place: place, source: source,
-        parsed: Result { () throws(TemplateError) in try ChatTemplate(source: source) }))
-  }
-
   private mutating func readTemplates(_ folder: String) {
-    let file = "chat_template.jinja"
-    if exists(file, folder) {
-      if let bytes = try? MappedFile.contents(of: folder + "/" + file) {
-        return add("default", .file(file), String(decoding: bytes, as: UTF8.self))
-      }
+    let found = ChatTemplateSource.find(in: folder, configuration: files["tokenizer_config.json"]?.value)
+    templates = found.sources.map { Template($0) }
+    for defect in found.defects {
       findings.append(
-        Finding(
-          "file-unreadable", .error, "\(file) cannot be read, so that conversations cannot be laid out.",
-          evidence: file, repair: "Fetch the file again."))
-    }
-    let place = "tokenizer_config.json"
-    guard let value = value(place, "chat_template"), !value.isNull else { return }
-    if let source = value.string {
-      add("default", .json(file: place, path: ["chat_template"]), source)
-    } else if let list = value.array {
-      for (index, entry) in list.enumerated() {
-        guard let name = entry["name"]?.string, let source = entry["template"]?.string else {
-          wrongType(place, "chat_template[\(index)]", entry, "an object with \"name\" and \"template\"")
-          continue
-        }
-        add(name, .json(file: place, path: ["chat_template", .index(index), "template"]), source)
-      }
-    } else {
-      wrongType(place, "chat_template", value, "a string or a list of templates")
+        defect.key == nil
+          ? Finding(
+            "file-unreadable", .error, "\(defect.file) cannot be read, so that conversations cannot be laid out.",
+            evidence: "\(defect.file): \(defect.message)", repair: "Fetch the file again.")
+          : wrongType(defect.file, defect.message, defect.expected))
     }
   }
 

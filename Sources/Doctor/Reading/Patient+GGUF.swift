@@ -5,24 +5,16 @@ import Tokenization
 extension Patient {
   /// Reads a GGUF.
   ///
-  /// - Parameter tokenizer: The file's tokenizer, where it is loaded already.
-  init(gguf: GGUFFile, tokenizer loaded: Tokenizer? = nil) {
+  /// - Parameters:
+  ///   - gguf: The file.
+  ///   - tokenizer: The file's tokenizer, where it is loaded already.
+  ///   - chatTemplate: What stands for the file's own templates.
+  init(gguf: GGUFFile, tokenizer loaded: Tokenizer? = nil, chatTemplate: ChatTemplate? = nil) {
     path = gguf.path
     kind = .gguf(gguf)
     let metadata = gguf.metadata
     readClaims(metadata)
-    let key = "tokenizer.chat_template"
-    if let value = metadata[key] {
-      if let source = value.string {
-        templates = [
-          Template(
-            name: "default", place: .metadata(key), source: source,
-            parsed: Result { () throws(TemplateError) in try ChatTemplate(source: source) })
-        ]
-      } else {
-        wrongType(key, value, "string")
-      }
-    }
+    if let chatTemplate { templates = [Template(chatTemplate)] } else { readTemplates(metadata) }
     readTokens(metadata)
     tokenizer = loaded ?? readTokenizer(gguf)
     if let prefix = tokenizer?.encode("a").first, let bos = tokenizer?.bosTokenID {
@@ -30,6 +22,18 @@ extension Patient {
     }
     embedding = gguf.tensor("token_embd.weight")
     head = gguf.tensor("output.weight")
+  }
+
+  private mutating func readTemplates(_ metadata: GGUFMetadata) {
+    for name in [ChatTemplates.standardName] + GGUFTokenizerMetadata.chatTemplateNames(metadata) {
+      let key = GGUFTokenizerMetadata.chatTemplateKey(name)
+      guard let value = metadata[key] else { continue }
+      if let source = value.string {
+        templates.append(Template(ChatTemplateSource(name: name, place: .metadata(key), source: source)))
+      } else {
+        wrongType(key, value, "string")
+      }
+    }
   }
 
   private mutating func wrongType(_ key: String, _ value: GGUFValue, _ expected: String) {

@@ -15,9 +15,24 @@ struct Patient: Sendable {
   struct Template: Sendable {
     /// `default`, `tool_use` or another name.
     var name: String
-    var place: TemplatePlace
+    var place: ChatTemplateSource.Place
     var source: String
     var parsed: Result<ChatTemplate, TemplateError>
+
+    init(_ found: ChatTemplateSource) {
+      name = found.name
+      place = found.place
+      source = found.source
+      parsed = Result { () throws(TemplateError) in try ChatTemplate(source: found.source) }
+    }
+
+    /// A template that a caller wants instead of the model's own.
+    init(_ given: ChatTemplate) {
+      name = ChatTemplates.standardName
+      place = .given
+      source = given.source
+      parsed = .success(given)
+    }
   }
 
   /// Something that says which token has a role.
@@ -60,7 +75,7 @@ struct Patient: Sendable {
   func value(_ file: String, _ key: String) -> JSONValue? { files[file]?.value[key] }
 
   /// The template of conversations without tools.
-  var template: Template? { templates.first { $0.name == "default" } }
+  var template: Template? { templates.first { $0.name == ChatTemplates.standardName } }
 
   /// The token of a role as programs see it: the first file that names one counts.
   func declared(_ role: SpecialRole) -> SpecialToken? {

@@ -62,47 +62,58 @@ extension Examination {
   var overrides: TokenizerOverrides? {
     guard findings.contains(where: \.isTreatable) else { return nil }
     var overrides = TokenizerOverrides()
-    var isEmpty = true
     if findings.contains(where: { $0.id == "eos-not-end-of-turn" && $0.isRepairable }),
       let token = plan.tokens[.eos], let id = token.id.flatMap(Int32.init(exactly:))
     {
       overrides.specialTokens[SpecialRole.eos.tokenKey] = (token.content, id)
-      isEmpty = false
     }
-    for (index, edits) in plan.templateEdits {
-      let template = patient.templates[index]
-      let source = TemplateEdit.apply(edits, to: template.source)
-      switch template.name {
-      case "default": overrides.chatTemplate = source
-      case "tool_use": overrides.toolChatTemplate = source
-      default: continue
-      }
-      isEmpty = false
+    if overrides.specialTokens.isEmpty, plan.templateEdits.isEmpty { return nil }
+    overrides.chatTemplates = repairedTemplates
+    return overrides
+  }
+
+  /// The templates that can be parsed, as they are once repaired.
+  private var repairedTemplates: ChatTemplates {
+    var templates = ChatTemplates()
+    for (index, template) in patient.templates.enumerated() {
+      guard case .success(let parsed) = template.parsed else { continue }
+      let source = plan.templateEdits[index].map { TemplateEdit.apply($0, to: template.source) }
+      // What a repair makes was parsed when it was proved.
+      templates[template.name] = source.flatMap { try? ChatTemplate(source: $0) } ?? parsed
     }
-    return isEmpty ? nil : overrides
+    return templates
   }
 
   /// The tokenizer files as they should be: each of the folder's, repaired where it has to be.
   ///
-  /// None for a GGUF, which carries its tokenizer itself.
+  /// Of a GGUF, which carries its tokenizer itself, none but a chat template that was given instead of its own.
   public func tokenizerFiles() throws -> [(name: String, bytes: [UInt8])] {
-    guard case .folder = patient.kind else { return [] }
-    let changed = try FolderContents(path, edits).changed
-    let names = [
-      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-      "tokenizer.model", "vocab.json", "merges.txt",
-    ]
-    return try names.compactMap { name in
-      if let bytes = changed[name] { return (name, bytes) }
-      guard access(path + "/" + name, R_OK) == 0 else { return nil }
-      return (name, try MappedFile.contents(of: path + "/" + name))
+    var given: [(name: String, bytes: [UInt8])] = []
+    if case .given? = patient.template?.place, let template = repairedTemplates[ChatTemplates.standardName] {
+      given = [(ChatTemplateSource.standardFile, Array(template.source.utf8))]
     }
+    guard case .folder = patient.kind else { return given }
+    let changed = try FolderContents(path, edits).changed
+    let files = [
+      "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "tokenizer.model",
+      "vocab.json", "merges.txt",
+    ]
+    let templates = patient.templates.compactMap { template in
+      if case .file(let name) = template.place { name } else { nil }
+    }
+    let names = files + templates
+    return try given
+      + names.compactMap { name in
+        if let bytes = changed[name] { return (name, bytes) }
+        guard access(path + "/" + name, R_OK) == 0 else { return nil }
+        return (name, try MappedFile.contents(of: path + "/" + name))
+      }
   }
 }
 
 extension Examination {
   /// Writes the tokenizer files as they should be into a folder that is there, such as an adapter's.
   public func writeTokenizerFiles(to folder: String) throws {
-    for (name, bytes) in try tokenizerFiles() { try writeAtomically(bytes, to: folder + "/" + name) }
+    try writeAtomically(tokenizerFiles(), into: folder)
   }
 }

@@ -28,7 +28,7 @@ struct FolderContents {
       case .template(.file(let name), let edits):
         let source = String(decoding: try MappedFile.contents(of: folder + "/" + name), as: UTF8.self)
         changed[name] = Array(TemplateEdit.apply(edits, to: source).utf8)
-      case .template(.metadata, _), .metadata: break
+      case .template(.metadata, _), .template(.given, _), .metadata: break
       }
     }
     for (file, text) in texts { changed[file] = text.bytes }

@@ -24,6 +24,9 @@ struct CarriedFiles {
       for name in AtomicFolder.names(in: folder) where Self.names.contains(name) {
         files.append((name, try MappedFile.contents(of: "\(folder)/\(name)")))
       }
+      for name in ChatTemplateSource.namedFiles(in: folder) {
+        files.append((name, try MappedFile.contents(of: "\(folder)/\(name)")))
+      }
     case .gguf(let file):
       configuration = nil
       // A file without a tokenizer is a model all the same.

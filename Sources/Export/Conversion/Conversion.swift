@@ -80,7 +80,7 @@ public struct Conversion: Sendable {
         as: architecture, original: carried.configuration, storedAs: type)
       let writer = try ShardedSafetensorsWriter(folder: folder, tensors: tensors.map(\.entry))
       files = writer.fileNames
-      for (name, bytes) in carried.files { try writeAtomically(bytes, to: "\(folder)/\(name)") }
+      try writeAtomically(carried.files, into: folder)
       var written = 0
       for tensor in tensors {
         try tensor.write(to: writer) { count in

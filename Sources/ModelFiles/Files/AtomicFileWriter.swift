@@ -96,6 +96,18 @@ public func writeAtomically(_ text: String, to path: String) throws(ModelFileErr
   try writeAtomically(Array(text.utf8), to: path)
 }
 
+/// Writes files into a folder that is there, making the folders within it that their names go through.
+public func writeAtomically(_ files: [(name: String, bytes: [UInt8])], into folder: String) throws(ModelFileError) {
+  for (name, bytes) in files {
+    var path = folder
+    for part in name.split(separator: "/").dropLast() {
+      path += "/" + part
+      if mkdir(path, 0o777) != 0, errno != EEXIST { throw .system(path, "make the folder") }
+    }
+    try writeAtomically(bytes, to: folder + "/" + name)
+  }
+}
+
 /// Brings the names in a folder to the disk.
 public func synchronizeFolder(_ path: String) throws(ModelFileError) {
   let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)

@@ -36,13 +36,16 @@ public struct GGUFTokenizerMetadata: Sendable {
   public var architecture = ""
   /// `tokenizer.chat_template`.
   public var chatTemplate: String?
+  /// `tokenizer.chat_template.NAME`, for each name of `tokenizer.chat_templates`.
+  public var namedChatTemplates: [(name: String, source: String)]
 
   /// Makes metadata.
   public init(
     model: String, pre: String = "", tokens: [String], tokenTypes: [Int32] = [], merges: [String] = [],
     scores: [Float] = [], bosTokenID: Int? = nil, eosTokenID: Int? = nil, unkTokenID: Int? = nil,
     padTokenID: Int? = nil, moreEndTokenIDs: [Int] = [], addBOS: Bool? = nil, addEOS: Bool? = nil,
-    addSpacePrefix: Bool? = nil, chatTemplate: String? = nil
+    addSpacePrefix: Bool? = nil, chatTemplate: String? = nil,
+    namedChatTemplates: [(name: String, source: String)] = []
   ) {
     self.model = model
     self.pre = pre
@@ -59,6 +62,7 @@ public struct GGUFTokenizerMetadata: Sendable {
     self.addEOS = addEOS
     self.addSpacePrefix = addSpacePrefix
     self.chatTemplate = chatTemplate
+    self.namedChatTemplates = namedChatTemplates
   }
 }
 
@@ -66,8 +70,12 @@ extension Tokenizer {
   /// Makes the tokenizer that a GGUF file carries.
   ///
   /// Throws a `TokenizationError` that names the key.
-  public convenience init(gguf: GGUFTokenizerMetadata) throws {
-    try self.init(GGUFTokenizer.parts(gguf))
+  ///
+  /// - Parameters:
+  ///   - gguf: The file's metadata.
+  ///   - chatTemplate: The template to use instead of the model's own, which are then not read.
+  public convenience init(gguf: GGUFTokenizerMetadata, chatTemplate: ChatTemplate? = nil) throws {
+    try self.init(GGUFTokenizer.parts(gguf, templates: chatTemplate.map { ChatTemplates($0) }))
   }
 }
 
@@ -78,7 +86,9 @@ enum GGUFTokenizer {
     case unknown, control, userDefined, unused, byte
   }
 
-  static func parts(_ metadata: GGUFTokenizerMetadata) throws(TokenizationError) -> TokenizerParts {
+  static func parts(
+    _ metadata: GGUFTokenizerMetadata, templates: ChatTemplates? = nil
+  ) throws(TokenizationError) -> TokenizerParts {
     var parts = TokenizerParts(place: "tokenizer.ggml")
     guard metadata.tokenTypes.isEmpty || metadata.tokenTypes.count == metadata.tokens.count else {
       throw TokenizationError(
@@ -123,12 +133,10 @@ enum GGUFTokenizer {
     }
     if metadata.addBOS ?? addsBOS, let id = parts.specialTokenIDs["bos_token"] { parts.prefix = [id] }
     if metadata.addEOS ?? (metadata.model == "t5"), let id = parts.specialTokenIDs["eos_token"] { parts.suffix = [id] }
-    if let source = metadata.chatTemplate {
-      do {
-        parts.chatTemplate = try ChatTemplate(source: source)
-      } catch {
-        throw TokenizationError("tokenizer.chat_template: \(error)")
-      }
+    if let templates {
+      parts.chatTemplates = templates
+    } else {
+      parts.chatTemplates = try ChatTemplates(metadata.chatTemplateSources, in: nil)
     }
     return parts
   }

@@ -6,10 +6,17 @@ extension Tokenizer {
   ///
   /// The vocabulary is in the first of these that is there: `tokenizer.json`, `tokenizer.model` (SentencePiece, or Llama
   /// 3's list of ranks), `tekken.json`, `vocab.json` with `merges.txt`, `*.tiktoken`, `*.model`.
-  /// `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json` and
-  /// `chat_template.jinja` are read where they are. Throws a `TokenizationError` that names the file and the key.
-  public convenience init(folder: String) throws {
-    try self.init(TokenizerFiles.read(TokenizerSource.find(in: folder), folder: folder))
+  /// `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json`, `generation_config.json`,
+  /// `chat_template.jinja` and `additional_chat_templates` are read where they are. Throws a `TokenizationError` that
+  /// names the file and the key.
+  ///
+  /// - Parameters:
+  ///   - folder: The model's folder.
+  ///   - chatTemplate: The template to use instead of the model's own, which are then not read.
+  public convenience init(folder: String, chatTemplate: ChatTemplate? = nil) throws {
+    try self.init(
+      TokenizerFiles.read(
+        TokenizerSource.find(in: folder), folder: folder, templates: chatTemplate.map { ChatTemplates($0) }))
   }
 
   /// Reads the tokenizer in one file: `tokenizer.json`, a SentencePiece model, a list of tokens by rank (tiktoken),
@@ -17,35 +24,50 @@ extension Tokenizer {
   ///
   /// Nothing else in its folder is read, so special tokens are what the file itself says. Throws a
   /// `TokenizationError` that names the file and the key.
-  public convenience init(file: String) throws {
-    try self.init(TokenizerFiles.read(TokenizerSource.ofFile(file), folder: nil))
+  public convenience init(file: String, chatTemplate: ChatTemplate? = nil) throws {
+    try self.init(
+      TokenizerFiles.read(
+        TokenizerSource.ofFile(file), folder: nil, templates: chatTemplate.map { ChatTemplates($0) }))
   }
 
   /// Reads the tokenizer of a model folder or in one file.
-  public convenience init(path: String) throws {
+  public convenience init(path: String, chatTemplate: ChatTemplate? = nil) throws {
     var status = stat()
     let isFolder = stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
-    if isFolder { try self.init(folder: path) } else { try self.init(file: path) }
+    if isFolder {
+      try self.init(folder: path, chatTemplate: chatTemplate)
+    } else {
+      try self.init(file: path, chatTemplate: chatTemplate)
+    }
   }
 }
 
 /// Reads a tokenizer and the files beside it that say more about it.
 enum TokenizerFiles {
-  /// Reads a source, and what `folder` says beside it.
-  static func read(_ source: TokenizerSource, folder: String?) throws(TokenizationError) -> TokenizerParts {
+  /// Reads a source, and what `folder` says beside it; `templates` stand for those of the folder.
+  static func read(
+    _ source: TokenizerSource, folder: String?, templates: ChatTemplates? = nil
+  ) throws(TokenizationError) -> TokenizerParts {
     func neighbour(_ name: String) throws(TokenizationError) -> JSONValue? {
       guard let folder else { return nil }
       return try TextFile.json(folder + "/" + name)
     }
     let config = try neighbour("tokenizer_config.json")
     var parts = try readVocabulary(source, config, modelType: neighbour("config.json")?["model_type"]?.string)
-    guard let folder else { return parts }
+    guard let folder else {
+      parts.chatTemplates = templates ?? parts.chatTemplates
+      return parts
+    }
     let map = try neighbour("special_tokens_map.json")
     if case .json = source {} else { try addTokens(neighbour("added_tokens.json"), folder, &parts) }
     try addTokens(described: config, folder + "/tokenizer_config.json", &parts)
     try readSpecialTokens(config, map, folder, &parts)
     if case .json = source {} else { overridePostProcessor(config, &parts) }
-    try readTemplates(config, folder, &parts)
+    if let templates {
+      parts.chatTemplates = templates
+    } else {
+      parts.chatTemplates = try ChatTemplates(folder: folder, configuration: config)
+    }
     let ends = try neighbour("generation_config.json")?["eos_token_id"]
     for id in ends?.array ?? [ends].compactMap({ $0 }) {
       if let id = id.integer, let id = Int32(exactly: id), id >= 0 { parts.moreEndTokenIDs.append(id) }
@@ -186,36 +208,5 @@ enum TokenizerFiles {
     }
     if let adds = config?["add_bos_token"]?.bool { parts.prefix = ids("bos_token", adds) }
     if let adds = config?["add_eos_token"]?.bool { parts.suffix = ids("eos_token", adds) }
-  }
-
-  // MARK: Templates
-
-  private static func readTemplates(
-    _ config: JSONValue?, _ folder: String, _ parts: inout TokenizerParts
-  ) throws(TokenizationError) {
-    func template(_ source: String, _ place: String) throws(TokenizationError) -> ChatTemplate {
-      do {
-        return try ChatTemplate(source: source)
-      } catch {
-        throw TokenizationError("\(place): \(error)")
-      }
-    }
-    let path = folder + "/tokenizer_config.json"
-    if let bytes = try TextFile.read(folder + "/chat_template.jinja") {
-      parts.chatTemplate = try template(String(decoding: bytes, as: UTF8.self), folder + "/chat_template.jinja")
-    } else if let source = config?["chat_template"]?.string {
-      parts.chatTemplate = try template(source, path)
-    } else if let list = config?["chat_template"]?.array {
-      for entry in list {
-        guard let name = entry["name"]?.string, let source = entry["template"]?.string else {
-          throw TokenizationError("\(path): chat_template: each entry needs \"name\" and \"template\"")
-        }
-        switch name {
-        case "default": parts.chatTemplate = try template(source, path)
-        case "tool_use": parts.toolChatTemplate = try template(source, path)
-        default: break
-        }
-      }
-    }
   }
 }

@@ -53,17 +53,20 @@ public struct ChatTemplate: Sendable {
   ///   - tools: An array of tool descriptions, or `nil`.
   ///   - documents: An array of documents, or `nil`.
   ///   - addGenerationPrompt: Whether to open the assistant's turn at the end.
+  ///   - continuesFinalMessage: Whether to stop right after the last message's words, for an answer that is begun.
   ///   - variables: More variables, such as `bos_token` (see ``Tokenizer/templateVariables``) or `enable_thinking`.
   ///   - limits: What the template may use.
   public func render(
     _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, addGenerationPrompt: Bool = false,
-    variables: JSONObject = [:], limits: Limits = Limits()
+    continuesFinalMessage: Bool = false, variables: JSONObject = [:], limits: Limits = Limits()
   ) throws(TemplateError) -> String {
-    let values = (messages.array ?? []).map { Self.value(ofMessage: $0) }
-    return try render(
+    var values = (messages.array ?? []).map { Self.value(ofMessage: $0) }
+    let final = continuesFinalMessage ? try FinalMessage(in: &values, of: source) : nil
+    let rendered = try render(
       values, tools: tools.map(TemplateValue.init), documents: documents.map(TemplateValue.init),
       addGenerationPrompt: addGenerationPrompt, variables: variables, limits: limits
     ).text
+    return try final?.cut(rendered) ?? rendered
   }
 
   /// A rendered text, and the stretches of its UTF-8 bytes that the template marks as the assistant's.
@@ -76,7 +79,7 @@ public struct ChatTemplate: Sendable {
 
   func render(
     _ messages: [TemplateValue], tools: TemplateValue?, documents: TemplateValue?, addGenerationPrompt: Bool,
-    variables: JSONObject, limits: Limits
+    variables: JSONObject, limits: Limits, now: TemplateTime = .now
   ) throws(TemplateError) -> Rendering {
     var values: [String: TemplateValue] = [:]
     for (name, value) in variables { values[name] = TemplateValue(value) }
@@ -84,7 +87,7 @@ public struct ChatTemplate: Sendable {
     values["tools"] = tools ?? TemplateValue.none
     values["documents"] = documents ?? TemplateValue.none
     values["add_generation_prompt"] = .boolean(addGenerationPrompt)
-    let interpreter = Interpreter(limits: limits, variables: values)
+    let interpreter = Interpreter(limits: limits, variables: values, now: now)
     do {
       let text = try interpreter.render(body)
       return Rendering(

@@ -1,5 +1,3 @@
-import Glibc
-
 /// The functions that every template knows.
 enum Globals {
   /// How many numbers `range` makes at most, as in Jinja's sandbox.
@@ -8,7 +6,9 @@ enum Globals {
   static var all: [String: TemplateValue] {
     [
       "range": function("range", range),
-      "dict": function("dict", dictionary),
+      "dict": .function(
+        TemplateFunction(
+          "dict", attributes: ["fromkeys": function("fromkeys", dictionaryFromKeys)], dictionary)),
       "namespace": function("namespace", namespace),
       "joiner": function("joiner", joiner),
       "cycler": function("cycler", cycler),
@@ -37,14 +37,16 @@ enum Globals {
     let (start, stop) = numbers.count == 1 ? (0, numbers[0]) : (numbers[0], numbers[1])
     let step = numbers.count == 3 ? numbers[2] : 1
     guard step != 0 else { throw TemplateError("range's step must not be zero", at: location) }
-    let (span, overflow) = stop.subtractingReportingOverflow(start)
-    guard !overflow, step != .min, span != .min else { throw TemplateError("the range is too large", at: location) }
-    let count = (span > 0) == (step > 0) && span != 0 ? (abs(span) - 1) / abs(step) + 1 : 0
-    guard count <= maximumRange else {
-      throw TemplateError("the range has \(count) numbers; at most \(maximumRange) are allowed", at: location)
+    // The distance of any two integers fits an unsigned one.
+    let isEmpty = step > 0 ? start >= stop : start <= stop
+    let distance =
+      step > 0 ? UInt(bitPattern: stop) &- UInt(bitPattern: start) : UInt(bitPattern: start) &- UInt(bitPattern: stop)
+    let steps = isEmpty ? 0 : (distance - 1) / step.magnitude + 1
+    guard steps <= maximumRange else {
+      throw TemplateError("the range has \(steps) numbers; at most \(maximumRange) are allowed", at: location)
     }
-    try interpreter.charge(count, at: location)
-    return .list((0..<count).map { .integer(start + $0 * step) })
+    let count = Int(steps)
+    return .object(TemplateRange(start: start, stop: stop, step: step, count: count))
   }
 
   /// The items of `dict(…)` and `namespace(…)`.
@@ -52,17 +54,21 @@ enum Globals {
     _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
   ) throws -> TemplateDictionary {
     var items = TemplateDictionary()
-    if let first = arguments.positional.first {
-      if case .dictionary(let given) = first {
-        items = given
-      } else {
-        for pair in try interpreter.elements(of: first, at: location) {
-          let parts = try interpreter.elements(of: pair, at: location)
-          guard parts.count == 2, TemplateDictionary.canBeKey(parts[0]) else {
-            throw TemplateError("a dictionary is made of pairs", at: location)
-          }
-          items[parts[0]] = parts[1]
+    guard arguments.positional.count <= 1 else {
+      throw TemplateError("a dictionary is made of one value and names", at: location)
+    }
+    switch arguments.positional.first {
+    case nil: break
+    case .dictionary(let given): items = given
+    case .undefined(let reason)?: throw TemplateError(reason, at: location)
+    case .namespace?: throw TemplateError("a dictionary is made of pairs", at: location)
+    case .some(let pairs):
+      for pair in try interpreter.elements(of: pairs, at: location) {
+        let parts = try interpreter.elements(of: pair, at: location)
+        guard parts.count == 2, TemplateDictionary.canBeKey(parts[0]) else {
+          throw TemplateError("a dictionary is made of pairs", at: location)
         }
+        items[parts[0]] = parts[1]
       }
     }
     for (name, value) in arguments.keyword { items[name] = value }
@@ -75,10 +81,28 @@ enum Globals {
     .dictionary(try items(interpreter, arguments, location))
   }
 
+  private static func dictionaryFromKeys(
+    _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
+  ) throws -> TemplateValue {
+    let values = try arguments.positional(1...2, of: "fromkeys", at: location)
+    var items = TemplateDictionary()
+    for key in try interpreter.elements(of: values[0], at: location) {
+      guard TemplateDictionary.canBeKey(key) else {
+        throw TemplateError("a value of type \(key.typeName) cannot be a key", at: location)
+      }
+      items[key] = values.count > 1 ? values[1] : TemplateValue.none
+    }
+    return .dictionary(items)
+  }
+
   private static func namespace(
     _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
   ) throws -> TemplateValue {
-    let namespace = TemplateNamespace(try items(interpreter, arguments, location))
+    let items = try items(interpreter, arguments, location)
+    for case .string(let name) in items.keys where name.hasPrefix("_") {
+      throw TemplateError("a namespace has no place for '\(name)': names must not start with '_'", at: location)
+    }
+    let namespace = TemplateNamespace(items)
     interpreter.register(namespace)
     return .namespace(namespace)
   }
@@ -86,58 +110,33 @@ enum Globals {
   private static func joiner(
     _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
   ) throws -> TemplateValue {
-    let separator = try arguments.bound(to: "sep", of: "joiner", at: location)[0] ?? .string(", ")
-    var isUsed = false
-    return function("joiner") { _, _, _ in
-      defer { isUsed = true }
-      return isUsed ? separator : .string("")
-    }
+    .object(TemplateJoiner(try arguments.bound(to: "sep", of: "joiner", at: location)[0] ?? .string(", ")))
   }
 
   private static func cycler(
     _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
   ) throws -> TemplateValue {
-    let items = arguments.positional
+    let items = try arguments.positional(0...Int.max, of: "cycler", at: location)
     guard !items.isEmpty else { throw TemplateError("at least one item has to be provided", at: location) }
-    var index = 0
-    let state = TemplateNamespace(TemplateDictionary())
-    interpreter.register(state)
-    func update() { state.values["current"] = items[index % items.count] }
-    state.values["next"] = function("next") { _, _, _ in
-      defer {
-        index += 1
-        update()
-      }
-      return items[index % items.count]
-    }
-    state.values["reset"] = function("reset") { _, _, _ in
-      index = 0
-      update()
-      return .none
-    }
-    update()
-    return .namespace(state)
+    return .object(TemplateCycler(items))
   }
 
   private static func raise(
     _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
   ) throws -> TemplateValue {
+    let message = try arguments.bound(to: "message", of: "raise_exception", required: 1, at: location)[0]
     throw TemplateError(
-      line: location.line, column: location.column, message: arguments.positional.first?.text() ?? "",
+      line: location.line, column: location.column, message: try interpreter.text(message ?? .none, at: location),
       isRaisedByTemplate: true)
   }
 
   private static func currentTime(
     _ interpreter: Interpreter, _ arguments: CallArguments, _ location: SourceLocation
   ) throws -> TemplateValue {
-    guard let format = arguments.positional.first?.asString, format.utf8.count <= 4096 else {
+    let format = try arguments.bound(to: "format", of: "strftime_now", required: 1, at: location)[0]?.asString
+    guard let format, format.utf8.count <= 4096 else {
       throw TemplateError("strftime_now needs a format", at: location)
     }
-    var now = time(nil)
-    var parts = tm()
-    localtime_r(&now, &parts)
-    var buffer = [CChar](repeating: 0, count: format.utf8.count * 64 + 64)
-    let length = strftime(&buffer, buffer.count, format, &parts)
-    return .string(String(decoding: buffer[..<length].map { UInt8(bitPattern: $0) }, as: UTF8.self))
+    return .string(interpreter.now.formatted(format))
   }
 }

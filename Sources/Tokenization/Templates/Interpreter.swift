@@ -9,7 +9,15 @@ final class Interpreter {
   private let globals: Scope
   private var steps = 0
   private var depth = 0
-  private let startTime: Double
+  private var startTime = 0.0
+  /// When the processor's time was last asked for, on a coarse clock that is cheap to read.
+  private var lastLook = 0
+  /// What `strftime_now` says.
+  let now: TemplateTime
+  /// Whether expressions are escaped when they are written (`{% autoescape %}`).
+  private(set) var isEscaping = false
+  /// Draws for `random`: the same in each rendering.
+  var random = TemplateRandom()
   /// The output, and above it what macros and blocks write while they are captured.
   private var outputs: [[UInt8]] = [[]]
   /// The stretches of the output that `{% generation %}` marks, in bytes.
@@ -19,13 +27,19 @@ final class Interpreter {
   /// What must be emptied at the end, since it may hold itself.
   private var namespaces: [TemplateNamespace] = []
   private var scopes: [Scope] = []
+  private var loops: [LoopState] = []
+  private lazy var root = makeScope(in: globals)
+  /// The variables around the innermost scoped block.
+  private var blockScope: Scope?
 
   /// What a statement did to the flow.
   private enum Flow { case next, breakLoop, continueLoop }
+  /// What ended the body that was captured last.
+  private var flowOfCapture = Flow.next
 
-  init(limits: ChatTemplate.Limits, variables: [String: TemplateValue]) {
+  init(limits: ChatTemplate.Limits, variables: [String: TemplateValue], now: TemplateTime) {
     self.limits = limits
-    startTime = Self.processorSeconds()
+    self.now = now
     globals = Scope(outer: nil)
     globals.variables = Globals.all.merging(variables) { _, variable in variable }
   }
@@ -35,8 +49,11 @@ final class Interpreter {
     defer {
       for namespace in namespaces { namespace.values = TemplateDictionary() }
       for scope in scopes { scope.variables = [:] }
+      for loop in loops { loop.forget() }
     }
-    _ = try run(body, in: makeScope(in: globals))
+    startTime = Self.processorSeconds()
+    lastLook = Self.coarseMilliseconds()
+    _ = try run(body, in: root)
     return String(decoding: outputs[0], as: UTF8.self)
   }
 
@@ -48,20 +65,58 @@ final class Interpreter {
     return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
   }
 
+  /// A clock that costs a few nanoseconds and moves every few milliseconds.
+  private static func coarseMilliseconds() -> Int {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &time)
+    return time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+  }
+
   /// Counts work: one step, or as many as the size of what is made asks for.
   func charge(_ count: Int = 1, at location: SourceLocation) throws(TemplateError) {
-    let before = steps
     steps += max(0, min(count, limits.steps)) + 1
     if steps > limits.steps { throw TemplateError("the template takes more than \(limits.steps) steps", at: location) }
-    if before >> 12 != steps >> 12, Self.processorSeconds() - startTime > limits.seconds {
+    let look = Self.coarseMilliseconds()
+    guard look - lastLook >= 20 else { return }
+    lastLook = look
+    if Self.processorSeconds() - startTime > limits.seconds {
       throw TemplateError("the template takes more than \(limits.seconds) seconds", at: location)
     }
   }
 
   /// Counts the bytes of a text that was made.
   func charge(bytes: Int, at location: SourceLocation) throws(TemplateError) {
+    try charge(bytes: bytes, at: location, weight: bytes)
+  }
+
+  /// Counts a part of a growing text: the whole against the limit of bytes, the part against that of steps.
+  func charge(bytes: Int, at location: SourceLocation, weight: Int) throws(TemplateError) {
     if bytes > limits.bytes { throw TemplateError("a text is longer than \(limits.bytes) bytes", at: location) }
-    try charge(bytes / 32, at: location)
+    try charge(weight / 32, at: location)
+  }
+
+  /// Counts what comparing two values takes.
+  func charge(comparing a: TemplateValue, _ b: TemplateValue, at location: SourceLocation) throws(TemplateError) {
+    switch (a, b) {
+    case (.string(let a), .string(let b)): try charge(min(a.utf8.count, b.utf8.count) / 32, at: location)
+    case (.list(let a), .list(let b)), (.tuple(let a), .tuple(let b)):
+      try charge(at: location)
+      for (a, b) in zip(a, b) { try charge(comparing: a, b, at: location) }
+    case (.dictionary(let a), .dictionary(let b)):
+      guard a.count == b.count else { return }
+      try charge(a.count, at: location)
+      for (key, value) in zip(a.keys, a.values) {
+        try charge(comparing: key, key, at: location)
+        if let other = b[key] { try charge(comparing: value, other, at: location) }
+      }
+    default: break
+    }
+  }
+
+  /// Python's `==`.
+  func isEqual(_ a: TemplateValue, _ b: TemplateValue, at location: SourceLocation) throws(TemplateError) -> Bool {
+    try charge(comparing: a.plain, b.plain, at: location)
+    return a.isEqual(to: b)
   }
 
   func descend(at location: SourceLocation) throws(TemplateError) {
@@ -74,16 +129,32 @@ final class Interpreter {
   private func makeScope(in outer: Scope) -> Scope { Scope(outer: outer) }
 
   func register(_ namespace: TemplateNamespace) { namespaces.append(namespace) }
+  func register(_ loop: LoopState) { loops.append(loop) }
 
   // MARK: Output
 
   private func write(_ text: String, at location: SourceLocation) throws(TemplateError) {
     let last = outputs.count - 1
-    outputs[last].append(contentsOf: text.utf8)
-    if outputs[last].count > limits.bytes {
+    if outputs[last].count + text.utf8.count > limits.bytes {
       throw TemplateError("the output is longer than \(limits.bytes) bytes", at: location)
     }
+    outputs[last].append(contentsOf: text.utf8)
     try charge(text.utf8.count / 32, at: location)
+  }
+
+  private func write(_ value: TemplateValue, at location: SourceLocation) throws {
+    let text = try text(value, at: location)
+    guard isEscaping else { return try write(text, at: location) }
+    if case .markup = value { try write(text, at: location) } else { try write(Filters.escaped(text), at: location) }
+  }
+
+  /// Python's `str`.
+  func text(_ value: TemplateValue, at location: SourceLocation) throws -> String {
+    switch value {
+    case .undefined: ""
+    case .string(let text), .markup(let text): text
+    default: try Representation.text(of: value, self, at: location)
+    }
   }
 
   /// What `body` writes, as a text of its own.
@@ -97,6 +168,9 @@ final class Interpreter {
     }
     return String(decoding: outputs.removeLast(), as: UTF8.self)
   }
+
+  /// A text that the template wrote: where output is escaped, it is so already.
+  private func written(_ text: String) -> TemplateValue { isEscaping ? .markup(text) : .string(text) }
 
   // MARK: Statements
 
@@ -112,17 +186,17 @@ final class Interpreter {
     try charge(at: statement.location)
     switch statement.node {
     case .text(let text): try write(text, at: statement.location)
-    case .output(let expression): try write(evaluate(expression, scope).text(), at: statement.location)
+    case .output(let expression): try write(evaluate(expression, scope), at: statement.location)
     case .condition(let branches, let otherwise):
       for branch in branches where try evaluate(branch.test, scope).isTrue {
         return try nested(branch.body, scope, statement)
       }
       return try nested(otherwise, scope, statement)
-    case .loop(let loop): try run(loop, over: nil, depth: 0, in: scope, at: statement.location)
+    case .loop(let loop): return try run(loop, over: nil, depth: 0, in: scope, at: statement.location)
     case .assign(let target, let value): try assign(evaluate(value, scope), to: target, scope, at: statement.location)
     case .breakLoop: return .breakLoop
     case .continueLoop: return .continueLoop
-    default: try runBlock(statement, in: scope)
+    default: return try runBlock(statement, in: scope)
     }
     return .next
   }
@@ -133,34 +207,40 @@ final class Interpreter {
     return try run(body, in: scope)
   }
 
-  private func runBlock(_ statement: Statement, in scope: Scope) throws {
+  private func runBlock(_ statement: Statement, in scope: Scope) throws -> Flow {
     try descend(at: statement.location)
     defer { ascend() }
     switch statement.node {
     case .assignBlock(let target, let filters, let body):
-      var value = TemplateValue.string(try capture { _ = try run(body, in: makeScope(in: scope)) })
-      for filter in filters { value = try apply(filter, to: value, scope) }
+      guard let value = try captured(body, filters, in: scope) else { return flowOfCapture }
       try assign(value, to: target, scope, at: statement.location)
+    case .filterBlock(let filters, let body):
+      guard let value = try captured(body, filters, in: scope) else { return flowOfCapture }
+      // As in Jinja, only text can be written here.
+      guard value.asString != nil else {
+        throw TemplateError("the filter gives no str but a value of type \(value.typeName)", at: statement.location)
+      }
+      try write(value, at: statement.location)
     case .macro(let macro):
       scopes.append(scope)
-      scope.variables[macro.name] = .function(makeMacro(macro, in: scope))
+      scope.variables[macro.name] = .function(makeMacro(macro, named: macro.name, in: scope))
     case .callBlock(let body, let call):
       scopes.append(scope)
-      guard case .call(let callee, let arguments) = call.node else { return }
-      var values = try evaluate(arguments, scope, at: call.location)
-      values.keyword.append(("caller", .function(makeMacro(body, in: scope))))
-      let result = try self.call(evaluate(callee, scope), values, at: call.location)
-      try write(result.text(), at: statement.location)
-    case .filterBlock(let filters, let body):
-      var value = TemplateValue.string(try capture { _ = try run(body, in: makeScope(in: scope)) })
-      for filter in filters { value = try apply(filter, to: value, scope) }
-      try write(value.text(), at: statement.location)
+      guard case .call(let callee, let arguments) = call.node else { return .next }
+      let function = try evaluate(callee, scope)
+      let caller = TemplateValue.function(makeMacro(body, named: nil, in: scope))
+      let values = try evaluate(arguments, scope, caller: caller, at: call.location)
+      let result = try self.call(function, values, at: call.location)
+      guard result.asString != nil else {
+        throw TemplateError("the call gives no str but a value of type \(result.typeName)", at: statement.location)
+      }
+      try write(result, at: statement.location)
     case .with(let assignments, let body):
       let inner = makeScope(in: scope)
       for (target, value) in assignments {
         try assign(evaluate(value, scope), to: target, inner, at: statement.location)
       }
-      _ = try run(body, in: inner)
+      return try run(body, in: inner)
     case .generation(let body):
       let start = outputs[0].count
       let isPlaced = outputs.count == 1
@@ -171,9 +251,36 @@ final class Interpreter {
         hasUnplacedGeneration = true
       }
       try write(text, at: statement.location)
-    case .block(let body): _ = try run(body, in: makeScope(in: scope))
+    case .block(let body, let isScoped):
+      // A block sees the variables around a scoped block that it stands in, else those of the whole template.
+      let outer = blockScope
+      if isScoped { blockScope = scope }
+      defer { blockScope = outer }
+      _ = try run(body, in: makeScope(in: blockScope ?? root))
+    case .autoescape(let value, let body):
+      let outer = isEscaping
+      isEscaping = try evaluate(value, scope).isTrue
+      defer { isEscaping = outer }
+      return try run(body, in: makeScope(in: scope))
+    case .otherTemplate(let tag):
+      throw TemplateError("'\(tag)' needs another template, and a chat template has none", at: statement.location)
     default: break
     }
+    return .next
+  }
+
+  /// What a body writes, after filters; `nil` when `break` or `continue` leaves it.
+  private func captured(_ body: [Statement], _ filters: [Statement.FilterCall], in scope: Scope) throws
+    -> TemplateValue?
+  {
+    let inner = makeScope(in: scope)
+    var flow = Flow.next
+    let text = try capture { flow = try run(body, in: inner) }
+    flowOfCapture = flow
+    if flow != .next { return nil }
+    var value = written(text)
+    for filter in filters { value = try apply(filter, to: value, inner) }
+    return value
   }
 
   private func assign(
@@ -185,6 +292,9 @@ final class Interpreter {
     case .attribute(let name, let attribute):
       guard case .namespace(let namespace)? = scope.find(name) else {
         throw TemplateError("cannot assign attribute '\(attribute)' on what is no namespace", at: location)
+      }
+      guard !attribute.hasPrefix("_") else {
+        throw TemplateError("a namespace has no place for '\(attribute)': names must not start with '_'", at: location)
       }
       namespace.values[attribute] = value
     case .tuple(let targets):
@@ -202,7 +312,7 @@ final class Interpreter {
   /// A value that was just made, once its size is counted.
   ///
   /// Lists that hold one list many times are small to make and huge to write: what counts is the size written out.
-  private func counted(_ value: TemplateValue, at location: SourceLocation) throws(TemplateError) -> TemplateValue {
+  func counted(_ value: TemplateValue, at location: SourceLocation) throws(TemplateError) -> TemplateValue {
     guard value.isContainer else { return value }
     var level: [TemplateValue] = [value]
     var nesting = 0
@@ -213,12 +323,7 @@ final class Interpreter {
       }
       var next: [TemplateValue] = []
       for value in level {
-        let items: [TemplateValue]
-        switch value {
-        case .list(let values), .tuple(let values): items = values
-        case .dictionary(let values): items = values.values
-        default: continue
-        }
+        let items = value.held
         try charge(items.count / 4, at: location)
         next.append(contentsOf: items.lazy.filter(\.isContainer))
       }
@@ -230,7 +335,7 @@ final class Interpreter {
   private func run(
     _ loop: Statement.Loop, over given: TemplateValue?, depth loopDepth: Int, in scope: Scope,
     at location: SourceLocation
-  ) throws {
+  ) throws -> Flow {
     try descend(at: location)
     defer { ascend() }
     var items = try elements(of: given ?? evaluate(loop.sequence, scope), at: loop.sequence.location)
@@ -241,34 +346,45 @@ final class Interpreter {
         return try evaluate(test, inner).isTrue
       }
     }
-    if items.isEmpty {
-      _ = try run(loop.otherwise, in: makeScope(in: scope))
-      return
-    }
     var recurse: ((TemplateValue, SourceLocation) throws -> TemplateValue)?
     if loop.isRecursive {
       recurse = { [unowned self] items, location in
-        .string(try capture { try run(loop, over: items, depth: loopDepth + 1, in: scope, at: location) })
+        written(try capture { _ = try run(loop, over: items, depth: loopDepth + 1, in: scope, at: location) })
       }
     }
     let state = LoopState(items, depth: loopDepth, recurse: recurse)
+    // As in Jinja, what stands after else also runs when no item's body came to its end.
+    var isCompleted = false
     for (index, item) in items.enumerated() {
       state.index = index
       try charge(at: location)
       let inner = makeScope(in: scope)
       inner.variables["loop"] = .loop(state)
       try assign(item, to: loop.target, inner, at: location)
-      if try run(loop.body, in: inner) == .breakLoop { break }
+      let flow = try run(loop.body, in: inner)
+      if flow == .next { isCompleted = true }
+      if flow == .breakLoop { break }
     }
+    if !isCompleted { return try run(loop.otherwise, in: makeScope(in: scope)) }
+    return .next
   }
 
-  private func makeMacro(_ macro: Statement.Macro, in scope: Scope) -> TemplateFunction {
-    TemplateFunction(macro.name) { interpreter, arguments, location in
+  /// A macro as a value; the body of a call has no name.
+  private func makeMacro(_ macro: Statement.Macro, named name: String?, in scope: Scope) -> TemplateFunction {
+    TemplateFunction(
+      macro.name, representation: name == nil ? "<Macro anonymous>" : "<Macro '\(macro.name)'>",
+      attributes: [
+        "name": name.map { .string($0) } ?? .none, "arguments": .tuple(macro.parameters.map { .string($0.name) }),
+        "catch_kwargs": .boolean(macro.usesNames.contains("kwargs")),
+        "catch_varargs": .boolean(macro.usesNames.contains("varargs")),
+        "caller": .boolean(macro.usesNames.contains("caller")),
+      ]
+    ) { interpreter, arguments, location in
       let inner = interpreter.makeScope(in: scope)
-      try interpreter.bind(arguments, to: macro, inner, at: location)
       try interpreter.descend(at: location)
       defer { interpreter.ascend() }
-      return .string(try interpreter.capture { _ = try interpreter.run(macro.body, in: inner) })
+      try interpreter.bind(arguments, to: macro, inner, at: location)
+      return interpreter.written(try interpreter.capture { _ = try interpreter.run(macro.body, in: inner) })
     }
   }
 
@@ -288,20 +404,21 @@ final class Interpreter {
         scope.variables[name] = .undefined("parameter '\(name)' was not provided")
       }
     }
-    if let index = keyword.firstIndex(where: { $0.name == "caller" }) {
-      scope.variables["caller"] = keyword.remove(at: index).value
-    } else if scope.variables["caller"] == nil {
-      scope.variables["caller"] = .undefined("no caller defined")
+    if macro.usesNames.contains("caller"), !macro.parameters.contains(where: { $0.name == "caller" }) {
+      let index = keyword.firstIndex { $0.name == "caller" }
+      scope.variables["caller"] = index.map { keyword.remove(at: $0).value } ?? .undefined("no caller defined")
     }
-    scope.variables["varargs"] = .tuple(Array(rest))
-    var extra = TemplateDictionary()
-    for (name, value) in keyword { extra[name] = value }
-    scope.variables["kwargs"] = .dictionary(extra)
-    if !rest.isEmpty, !macro.usesName("varargs") {
-      throw TemplateError("macro '\(macro.name)' takes not more than \(macro.parameters.count) arguments", at: location)
-    }
-    if let (name, _) = keyword.first, !macro.usesName("kwargs") {
+    if macro.usesNames.contains("kwargs") {
+      var extra = TemplateDictionary()
+      for (name, value) in keyword { extra[name] = value }
+      scope.variables["kwargs"] = try counted(.dictionary(extra), at: location)
+    } else if let (name, _) = keyword.first {
       throw TemplateError("macro '\(macro.name)' takes no keyword argument '\(name)'", at: location)
+    }
+    if macro.usesNames.contains("varargs") {
+      scope.variables["varargs"] = try counted(.tuple(Array(rest)), at: location)
+    } else if !rest.isEmpty {
+      throw TemplateError("macro '\(macro.name)' takes not more than \(macro.parameters.count) arguments", at: location)
     }
   }
 
@@ -320,7 +437,8 @@ final class Interpreter {
     case .attribute(let value, let name):
       return try attribute(name, of: evaluate(value, scope), at: expression.location)
     case .item(let value, let key):
-      return try item(evaluate(key, scope), of: evaluate(value, scope), at: expression.location)
+      let value = try evaluate(value, scope)
+      return try item(evaluate(key, scope), of: value, at: expression.location)
     case .and(let left, let right):
       let value = try evaluate(left, scope)
       return value.isTrue ? try evaluate(right, scope) : value
@@ -334,9 +452,9 @@ final class Interpreter {
       let call = Statement.FilterCall(name: name, arguments: arguments, location: expression.location)
       return try counted(apply(call, to: evaluate(value, scope), scope), at: expression.location)
     case .test(let value, let name, let arguments):
+      let value = try evaluate(value, scope)
       return .boolean(
-        try test(
-          evaluate(value, scope), name, evaluate(arguments, scope, at: expression.location), at: expression.location))
+        try test(value, name, evaluate(arguments, scope, at: expression.location), at: expression.location))
     default: return try evaluateOperation(expression, scope)
     }
   }
@@ -346,6 +464,7 @@ final class Interpreter {
     case .none: .none
     case .boolean(let value): .boolean(value)
     case .integer(let value): .integer(value)
+    case .big(let value): .big(value)
     case .float(let value): .float(value)
     case .string(let value): .string(value)
     }
@@ -369,13 +488,10 @@ final class Interpreter {
     case .unary(let operation, let operand):
       return try Operators.apply(operation, to: evaluate(operand, scope), at: location)
     case .binary(let operation, let left, let right):
+      let left = try evaluate(left, scope)
       return try counted(
-        Operators.apply(operation, evaluate(left, scope), evaluate(right, scope), self, at: location), at: location)
-    case .concatenation(let parts):
-      var text = ""
-      for part in parts { text += try evaluate(part, scope).text() }
-      try charge(bytes: text.utf8.count, at: location)
-      return .string(text)
+        Operators.apply(operation, left, evaluate(right, scope), self, at: location), at: location)
+    case .concatenation(let parts): return try concatenation(parts, scope, at: location)
     case .comparison(let first, let rest):
       var left = try evaluate(first, scope)
       for (comparison, next) in rest {
@@ -397,6 +513,22 @@ final class Interpreter {
     }
   }
 
+  private func concatenation(_ parts: [Expression], _ scope: Scope, at location: SourceLocation) throws
+    -> TemplateValue
+  {
+    let values = try parts.map { try evaluate($0, scope) }
+    var joined = ""
+    // Escaped text makes its neighbours escaped too, but only where output is escaped.
+    let isMarkup = isEscaping && values.contains { if case .markup = $0 { true } else { false } }
+    for value in values {
+      var part = try text(value, at: location)
+      if isMarkup { if case .markup = value {} else { part = Filters.escaped(part) } }
+      joined += part
+      try charge(bytes: joined.utf8.count, at: location, weight: part.utf8.count)
+    }
+    return isMarkup ? .markup(joined) : .string(joined)
+  }
+
   private func evaluateCall(
     _ callee: Expression, _ arguments: Expression.Arguments, _ scope: Scope, at location: SourceLocation
   ) throws -> TemplateValue {
@@ -407,29 +539,33 @@ final class Interpreter {
   func call(_ callee: TemplateValue, _ arguments: CallArguments, at location: SourceLocation) throws -> TemplateValue {
     switch callee {
     case .function(let function): return try function.call(self, arguments, location)
+    case .object(let object): return try object.call(self, arguments, location)
     case .loop(let loop):
       guard let recurse = loop.recurse else { throw TemplateError("the loop is not recursive", at: location) }
-      guard let items = arguments.positional.first else {
-        throw TemplateError("loop() needs what to go over", at: location)
-      }
-      return try recurse(items, location)
+      return try recurse(arguments.positional(1...1, of: "loop()", at: location)[0], location)
     case .undefined(let reason): throw TemplateError(reason, at: location)
     default: throw TemplateError("a value of type \(callee.typeName) cannot be called", at: location)
     }
   }
 
   private func evaluate(
-    _ arguments: Expression.Arguments, _ scope: Scope, at location: SourceLocation
+    _ arguments: Expression.Arguments, _ scope: Scope, caller: TemplateValue? = nil, at location: SourceLocation
   ) throws -> CallArguments {
     var values = CallArguments()
     for argument in arguments.positional { values.positional.append(try evaluate(argument, scope)) }
     for (name, argument) in arguments.keyword { values.keyword.append((name, try evaluate(argument, scope))) }
+    if let caller { values.keyword.append(("caller", caller)) }
     if let list = arguments.list { values.positional += try elements(of: evaluate(list, scope), at: location) }
     if let dictionary = arguments.dictionary {
       guard case .dictionary(let items) = try evaluate(dictionary, scope) else {
         throw TemplateError("the argument after '**' must be a dictionary", at: location)
       }
-      for (key, value) in zip(items.keys, items.values) { values.keyword.append((key.text(), value)) }
+      for (key, value) in zip(items.keys, items.values) {
+        guard case .string(let name) = key, !values.keyword.contains(where: { PythonText.isSame($0.name, name) }) else {
+          throw TemplateError("the names of arguments must be texts that differ", at: location)
+        }
+        values.keyword.append((name, value))
+      }
     }
     return values
   }
@@ -451,16 +587,20 @@ final class Interpreter {
   func test(
     _ value: TemplateValue, _ name: String, _ arguments: CallArguments, at location: SourceLocation
   ) throws -> Bool {
-    guard let test = ValueTests.named(name) else {
+    guard let (test, count) = ValueTests.named(name) else {
       throw TemplateError("there is no test named '\(name)'", at: location)
     }
-    return try test(self, value, arguments.positional + arguments.keyword.map(\.value), location)
+    let values = arguments.positional + arguments.keyword.map(\.value)
+    guard values.count == count else {
+      throw TemplateError("the test '\(name)' takes \(count) arguments, got \(values.count)", at: location)
+    }
+    return try test(self, value, values, location)
   }
 
   // MARK: Parts of values
 
   /// What a loop goes over.
-  func elements(of value: TemplateValue, at location: SourceLocation) throws(TemplateError) -> [TemplateValue] {
+  func elements(of value: TemplateValue, at location: SourceLocation) throws -> [TemplateValue] {
     switch value {
     case .list(let values), .tuple(let values):
       try charge(values.count / 16, at: location)
@@ -469,6 +609,10 @@ final class Interpreter {
     case .string(let text):
       try charge(text.utf8.count, at: location)
       return text.unicodeScalars.map { .string(String($0)) }
+    case .markup(let text):
+      try charge(text.utf8.count, at: location)
+      return text.unicodeScalars.map { .string(String($0)) }
+    case .object(let object): return try object.elements(self, location)
     case .undefined: return []
     default: throw TemplateError("a value of type \(value.typeName) cannot be iterated", at: location)
     }
@@ -483,11 +627,21 @@ final class Interpreter {
     case .namespace(let namespace):
       return namespace.values[name] ?? .undefined("'Namespace' object has no attribute '\(name)'")
     case .loop(let loop): return loop.attribute(name) ?? .undefined("'loop' has no attribute '\(name)'")
+    case .object(let object):
+      return object.attribute(name) ?? .undefined("'\(value.typeName) object' has no attribute '\(name)'")
+    case .function(let function):
+      return function.attributes[name] ?? .undefined("'\(function.name)' has no attribute '\(name)'")
     case .dictionary(let items):
       if let method = Methods.named(name, of: value) { return .function(method) }
+      if Methods.changes(name, value) { return .undefined("a template cannot change its values ('\(name)')") }
       return items[name] ?? .undefined("'dict object' has no attribute '\(name)'")
+    case .boolean, .integer, .big, .float:
+      if let number = Methods.numberAttribute(name, of: value) { return number }
+      if let method = Methods.named(name, of: value) { return .function(method) }
+      return .undefined("'\(value.typeName) object' has no attribute '\(name)'")
     default:
       if let method = Methods.named(name, of: value) { return .function(method) }
+      if Methods.changes(name, value) { return .undefined("a template cannot change its values ('\(name)')") }
       return .undefined("'\(value.typeName) object' has no attribute '\(name)'")
     }
   }
@@ -499,87 +653,30 @@ final class Interpreter {
     switch value {
     case .undefined(let reason): throw TemplateError(reason, at: location)
     case .dictionary(let items):
+      try charge(comparing: key, key, at: location)
       if let item = items[key] { return item }
     case .list(let values), .tuple(let values):
       if let index = key.asInteger {
-        let place = index < 0 ? index + values.count : index
+        let place = index < 0 ? index.addingReportingOverflow(values.count).partialValue : index
         if values.indices.contains(place) { return values[place] }
         return .undefined("'\(value.typeName) object' has no element \(index)")
       }
-    case .string(let text):
+    case .object(let object):
+      if let item = object.item(key) { return item }
+    case .string(let text), .markup(let text):
       if let index = key.asInteger {
         try charge(text.utf8.count / 64, at: location)
         let scalars = text.unicodeScalars
         let count = scalars.count
-        let place = index < 0 ? index + count : index
+        let place = index < 0 ? index.addingReportingOverflow(count).partialValue : index
         guard place >= 0, place < count else { return .undefined("'str object' has no element \(index)") }
-        return .string(String(scalars[scalars.index(scalars.startIndex, offsetBy: place)]))
+        let character = String(scalars[scalars.index(scalars.startIndex, offsetBy: place)])
+        if case .markup = value { return .markup(character) }
+        return .string(character)
       }
     default: break
     }
-    if case .string(let name) = key { return try attribute(name, of: value, at: location) }
-    return .undefined("'\(value.typeName) object' has no element \(key.representation())")
-  }
-}
-
-extension TemplateValue {
-  fileprivate var isContainer: Bool {
-    switch self {
-    case .list, .tuple, .dictionary: true
-    default: false
-    }
-  }
-}
-
-extension Statement.Macro {
-  /// Whether a name occurs among the expressions of the body.
-  func usesName(_ name: String) -> Bool { body.contains { $0.uses(name) } }
-}
-
-extension Statement {
-  fileprivate func uses(_ name: String) -> Bool {
-    func any(_ body: [Statement]) -> Bool { body.contains { $0.uses(name) } }
-    switch node {
-    case .text, .breakLoop, .continueLoop: return false
-    case .output(let value), .assign(_, let value): return value.uses(name)
-    case .loop(let loop):
-      return loop.sequence.uses(name) || loop.test?.uses(name) ?? false || any(loop.body) || any(loop.otherwise)
-    case .condition(let branches, let otherwise):
-      return branches.contains { $0.test.uses(name) || any($0.body) } || any(otherwise)
-    case .assignBlock(_, let filters, let body), .filterBlock(let filters, let body):
-      return filters.contains { $0.arguments.uses(name) } || any(body)
-    case .macro(let macro): return any(macro.body)
-    case .callBlock(let macro, let call): return call.uses(name) || any(macro.body)
-    case .with(let items, let body): return items.contains { $0.value.uses(name) } || any(body)
-    case .generation(let body), .block(let body): return any(body)
-    }
-  }
-}
-
-extension Expression.Arguments {
-  fileprivate func uses(_ name: String) -> Bool {
-    positional.contains { $0.uses(name) } || keyword.contains { $0.value.uses(name) } || list?.uses(name) ?? false
-      || dictionary?.uses(name) ?? false
-  }
-}
-
-extension Expression {
-  fileprivate func uses(_ name: String) -> Bool {
-    switch node {
-    case .constant: return false
-    case .name(let other): return other == name
-    case .list(let items), .tuple(let items), .concatenation(let items): return items.contains { $0.uses(name) }
-    case .dictionary(let items): return items.contains { $0.key.uses(name) || $0.value.uses(name) }
-    case .unary(_, let value), .attribute(let value, _): return value.uses(name)
-    case .binary(_, let a, let b), .and(let a, let b), .or(let a, let b), .item(let a, let b):
-      return a.uses(name) || b.uses(name)
-    case .comparison(let first, let rest): return first.uses(name) || rest.contains { $0.1.uses(name) }
-    case .conditional(let test, let then, let otherwise):
-      return test.uses(name) || then.uses(name) || otherwise?.uses(name) ?? false
-    case .slice(let value, let start, let stop, let step):
-      return [value, start, stop, step].contains { $0?.uses(name) ?? false }
-    case .call(let value, let arguments), .filter(let value, _, let arguments), .test(let value, _, let arguments):
-      return value.uses(name) || arguments.uses(name)
-    }
+    if case .string(let name) = key.plain { return try attribute(name, of: value, at: location) }
+    return .undefined("'\(value.typeName) object' has no such element")
   }
 }

@@ -20,42 +20,52 @@ struct JSONWriter {
     return text
   }
 
-  private mutating func newline(_ level: Int) {
+  private mutating func newline(_ level: Int) throws(TemplateError) {
     guard let indent else { return }
+    let size = indent.utf8.count * level
+    try interpreter.charge(bytes: text.utf8.count + size, at: location, weight: size)
     text += "\n"
     for _ in 0..<level { text += indent }
   }
 
   private mutating func append(_ value: TemplateValue, level: Int) throws {
-    try interpreter.charge(bytes: text.utf8.count > 1 << 20 ? text.utf8.count >> 10 : 0, at: location)
-    switch value {
+    try interpreter.descend(at: location)
+    defer { interpreter.ascend() }
+    try interpreter.charge(bytes: text.utf8.count, at: location, weight: 32)
+    switch value.plain {
     case .none: text += "null"
     case .boolean(let value): text += value ? "true" : "false"
     case .integer(let value): text += String(value)
+    case .big(let value): text += try value.text(at: location)
     case .float(let value): text += Self.number(value)
+    case .object(let group as TemplateGroup): try append(.tuple(group.elements(interpreter, location)), level: level)
     case .string(let value): try appendString(value)
     case .list(let values), .tuple(let values):
       text += "["
       for (index, value) in values.enumerated() {
         if index > 0 { text += itemSeparator }
-        newline(level + 1)
+        try newline(level + 1)
         try append(value, level: level + 1)
       }
-      if !values.isEmpty { newline(level) }
+      if !values.isEmpty { try newline(level) }
       text += "]"
     case .dictionary(let items):
-      var pairs: [(key: String, value: TemplateValue)] = []
-      for (key, value) in zip(items.keys, items.values) { pairs.append((try self.key(key), value)) }
-      if sortsKeys { pairs.sort { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) } }
+      var order = Array(items.keys.indices)
+      if sortsKeys {
+        order = try order.sorted {
+          try Operators.compare(items.keys[$0], .less, items.keys[$1], interpreter, at: location)
+        }
+      }
+      let pairs = try order.map { (key: try self.key(items.keys[$0]), value: items.values[$0]) }
       text += "{"
       for (index, (key, value)) in pairs.enumerated() {
         if index > 0 { text += itemSeparator }
-        newline(level + 1)
+        try newline(level + 1)
         try appendString(key)
         text += keySeparator
         try append(value, level: level + 1)
       }
-      if !pairs.isEmpty { newline(level) }
+      if !pairs.isEmpty { try newline(level) }
       text += "}"
     default: throw TemplateError("a value of type \(value.typeName) cannot be written as JSON", at: location)
     }
@@ -66,18 +76,19 @@ struct JSONWriter {
   }
 
   private func key(_ value: TemplateValue) throws(TemplateError) -> String {
-    switch value {
+    switch value.plain {
     case .string(let text): return text
     case .none: return "null"
     case .boolean(let value): return value ? "true" : "false"
     case .integer(let value): return String(value)
+    case .big(let value): return try value.text(at: location)
     case .float(let value): return Self.number(value)
     default: throw TemplateError("a key of type \(value.typeName) cannot be written as JSON", at: location)
     }
   }
 
   private mutating func appendString(_ string: String) throws(TemplateError) {
-    try interpreter.charge(bytes: string.utf8.count, at: location)
+    try interpreter.charge(bytes: text.utf8.count + string.utf8.count, at: location, weight: string.utf8.count)
     text += "\""
     for scalar in string.unicodeScalars {
       switch scalar {

@@ -143,6 +143,7 @@ struct Lexer {
   }
 
   private mutating func lexRaw(openedAt start: Int) throws(TemplateError) {
+    if position == source.count { return }
     var index = position
     while index < source.count {
       guard has("{%", at: index) else {
@@ -180,6 +181,8 @@ struct Lexer {
   }
 
   private mutating func lexComment(openedAt start: Int) throws(TemplateError) {
+    // As in Jinja, a comment that begins with the template's last characters is none.
+    if position == source.count { return }
     var index = position
     while index < source.count {
       if let end = tagEnd(at: index, "#}", trimsNewline: true) {
@@ -273,16 +276,21 @@ struct Lexer {
     if source[begin] == "0", begin + 1 < source.count,
       let radix = ["x": 16, "X": 16, "o": 8, "O": 8, "b": 2, "B": 2][source[begin + 1]]
     {
-      let end = digits(from: begin + 2, radix: radix)
-      if end > begin + 2 {
-        guard let value = Int(text(begin + 2..<end), radix: radix) else {
-          throw error("the number is too large", at: begin)
-        }
+      let first = has("_", at: begin + 2) ? begin + 3 : begin + 2
+      let end = digits(from: first, radix: radix)
+      if end > first {
         position = end
-        return add(.integer(value), at: begin)
+        return try addInteger(text(begin + 2..<end), radix: radix, at: begin)
       }
     }
-    var end = digits(from: begin)
+    // A number that starts with 0 is 0 itself: what follows is another.
+    var end = source[begin] == "0" ? begin + 1 : digits(from: begin)
+    while source[begin] == "0", end < source.count, source[end] == "0" || (source[end] == "_" && has("0", at: end + 1))
+    {
+      end += source[end] == "0" ? 1 : 2
+    }
+    let wholeEnd = end
+    end = digits(from: begin)
     var isFloat = false
     if end + 1 < source.count, source[end] == ".", digits(from: end + 1) > end + 1,
       begin == 0 || source[begin - 1] != "."
@@ -304,9 +312,17 @@ struct Lexer {
       guard let value = Double(text(begin..<end)) else { throw error("this is no number", at: begin) }
       add(.float(value), at: begin)
     } else {
-      guard let value = Int(text(begin..<end)) else { throw error("the number is too large", at: begin) }
-      add(.integer(value), at: begin)
+      position = wholeEnd
+      try addInteger(text(begin..<wholeEnd), radix: 10, at: begin)
     }
+  }
+
+  private mutating func addInteger(_ digits: String, radix: Int, at begin: Int) throws(TemplateError) {
+    if let value = Int(digits, radix: radix) { return add(.integer(value), at: begin) }
+    guard digits.utf8.count <= 4300, let value = BigInteger(digits, radix: UInt32(radix)) else {
+      throw error("the number is too large", at: begin)
+    }
+    add(.big(value), at: begin)
   }
 
   private mutating func lexString(quote: Unicode.Scalar) throws(TemplateError) {
@@ -367,9 +383,13 @@ struct Lexer {
         count += 1
       }
       if let character = Unicode.Scalar(value) { text.append(character) }
+    case "N": throw error("characters by their names are not known; write \\u and four digits", at: begin)
     default:
       text.append("\\")
-      text.append(scalar)
+      if scalar.isASCII { return text.append(scalar) }
+      // Python escapes what is not ASCII before it looks at escapes, so that this one is taken apart.
+      let (prefix, digits) = scalar.value < 0x100 ? ("x", 2) : scalar.value < 0x10000 ? ("u", 4) : ("U", 8)
+      text.append(contentsOf: (prefix + PythonText.hexadecimal(scalar.value, digits)).unicodeScalars)
     }
   }
 }

@@ -9,6 +9,7 @@ struct Parser {
   private var index = 0
   private var depth = 0
   private var loops = 0
+  private var blocks: Set<String> = []
   /// Whether `{% generation %}` occurs.
   private(set) var hasGeneration = false
 
@@ -16,6 +17,7 @@ struct Parser {
   static func parse(_ source: String) throws(TemplateError) -> (body: [Statement], hasGeneration: Bool) {
     var parser = Parser(tokens: try Lexer.tokenize(source))
     let body = try parser.parseBody(until: [])
+    try NameCheck.check(body)
     return (body, parser.hasGeneration)
   }
 
@@ -131,24 +133,38 @@ struct Parser {
       statements = [name == "break" ? .breakLoop : .continueLoop]
     case "generation":
       hasGeneration = true
-      let outer = loops
-      loops = 0
-      statements = [.generation(try parseBlock(until: "endgeneration").body)]
-      loops = outer
-    case "block":
-      let blockName = try expectName()
-      while skip(name: "scoped") || skip(name: "required") {}
-      statements = [.block(try parseBlock(until: "endblock").body)]
-      _ = skip(name: blockName)
+      statements = [.generation(try parseFunctionBody(until: "endgeneration"))]
+    case "block": statements = [try parseNamedBlock()]
     case "autoescape":
-      _ = try parseExpression()
-      statements = [.block(try parseBlock(until: "endautoescape").body)]
+      statements = [.autoescape(try parseExpression(), body: try parseBlock(until: "endautoescape").body)]
     case "include", "import", "from", "extends":
-      throw TemplateError("'\(name)' needs other templates, and there are none", at: location)
+      // Only where it is reached it fails, as in Jinja without a loader.
+      _ = try parseExpression()
+      while current.kind != .blockEnd, current.kind != .end { advance() }
+      statements = [.otherTemplate(name)]
     default: throw TemplateError("the tag '\(name)' is not known", at: location)
     }
     try expectBlockEnd()
     return statements.map { Statement(node: $0, location: location) }
+  }
+
+  /// Parses a body that loops around it cannot be left from.
+  private mutating func parseFunctionBody(until end: String) throws(TemplateError) -> [Statement] {
+    let outer = loops
+    loops = 0
+    defer { loops = outer }
+    return try parseBlock(until: end).body
+  }
+
+  private mutating func parseNamedBlock() throws(TemplateError) -> Statement.Node {
+    let location = current.location
+    let name = try expectName()
+    guard blocks.insert(name).inserted else { throw TemplateError("the block '\(name)' is there twice", at: location) }
+    let isScoped = skip(name: "scoped")
+    if isName("required") { throw TemplateError("a required block needs another template", at: current.location) }
+    let body = try parseFunctionBody(until: "endblock")
+    _ = skip(name: name)
+    return .block(body, isScoped: isScoped)
   }
 
   private mutating func parseFor() throws(TemplateError) -> Statement.Node {
@@ -190,10 +206,7 @@ struct Parser {
 
   private mutating func parseMacro(name: String) throws(TemplateError) -> Statement.Macro {
     let parameters = try parseSignature()
-    let outer = loops
-    loops = 0
-    defer { loops = outer }
-    return Statement.Macro(name: name, parameters: parameters, body: try parseBlock(until: "endmacro").body)
+    return Statement.Macro(name: name, parameters: parameters, body: try parseFunctionBody(until: "endmacro"))
   }
 
   private mutating func parseSignature() throws(TemplateError) -> [(name: String, standard: Expression?)] {
@@ -203,6 +216,9 @@ struct Parser {
       if !parameters.isEmpty { try expect(.comma) }
       let location = current.location
       let name = try expectName()
+      if parameters.contains(where: { $0.name == name }) {
+        throw TemplateError("the parameter '\(name)' is there twice", at: location)
+      }
       if skip(.assign) {
         parameters.append((name, try parseExpression()))
       } else if parameters.last?.standard != nil {
@@ -219,10 +235,7 @@ struct Parser {
     let parameters = isSymbol(.leftParenthesis) ? try parseSignature() : []
     let call = try parseExpression()
     guard case .call = call.node else { throw TemplateError("expected a call", at: call.location) }
-    let outer = loops
-    loops = 0
-    defer { loops = outer }
-    let body = try parseBlock(until: "endcall").body
+    let body = try parseFunctionBody(until: "endcall")
     return .callBlock(Statement.Macro(name: "caller", parameters: parameters, body: body), call: call)
   }
 
@@ -275,9 +288,7 @@ struct Parser {
       }
       guard skip(.comma) else { break }
       isTuple = true
-      if case .name(let name) = current.kind, name != "in" { continue }
-      if isSymbol(.leftParenthesis) { continue }
-      break
+      if isSymbol(.rightParenthesis) || current.kind == .blockEnd { break }
     }
     return isTuple ? .tuple(targets) : targets[0]
   }
@@ -480,6 +491,9 @@ struct Parser {
     case .integer(let value):
       advance()
       return try make(.constant(.integer(value)), location)
+    case .big(let value):
+      advance()
+      return try make(.constant(.big(value)), location)
     case .float(let value):
       advance()
       return try make(.constant(.float(value)), location)
@@ -540,11 +554,7 @@ struct Parser {
   private mutating func parseCall(_ callee: Expression) throws(TemplateError) -> Expression {
     let location = current.location
     let arguments = try parseArguments()
-    return try make(.call(callee, arguments), location, over: [callee] + Self.parts(arguments))
-  }
-
-  private static func parts(_ arguments: Expression.Arguments) -> [Expression] {
-    arguments.positional + arguments.keyword.map(\.value) + [arguments.list, arguments.dictionary].compactMap { $0 }
+    return try make(.call(callee, arguments), location, over: [callee] + arguments.parts)
   }
 
   private mutating func parseSubscript(_ value: Expression) throws(TemplateError) -> Expression {
@@ -553,10 +563,7 @@ struct Parser {
     var start: Expression?
     if !isSymbol(.colon) {
       var items = [try parseExpression()]
-      while skip(.comma) {
-        if isSymbol(.rightBracket) { break }
-        items.append(try parseExpression())
-      }
+      while skip(.comma) { items.append(try parseExpression()) }
       if skip(.rightBracket) {
         let item = items.count == 1 ? items[0] : try make(.tuple(items), location, over: items)
         return try make(.item(value, item), location, value, item)
@@ -594,6 +601,9 @@ struct Parser {
         }
         arguments.dictionary = try parseExpression()
       } else if case .name(let name) = current.kind, following.kind == .symbol(.assign) {
+        guard !arguments.keyword.contains(where: { $0.name == name }) else {
+          throw TemplateError("the argument '\(name)' is there twice", at: location)
+        }
         advance()
         advance()
         arguments.keyword.append((name, try parseExpression()))
@@ -619,7 +629,6 @@ struct Parser {
   private mutating func parseFilterCall() throws(TemplateError) -> Statement.FilterCall {
     let location = current.location
     let name = try parseDottedName()
-    guard Filters.named(name) != nil else { throw TemplateError("there is no filter named '\(name)'", at: location) }
     let arguments = isSymbol(.leftParenthesis) ? try parseArguments() : Expression.Arguments()
     return Statement.FilterCall(name: name, arguments: arguments, location: location)
   }
@@ -637,7 +646,7 @@ struct Parser {
         let filter = try parseFilterCall()
         expression = try make(
           .filter(expression, filter.name, filter.arguments), filter.location,
-          over: [expression] + Self.parts(filter.arguments))
+          over: [expression] + filter.arguments.parts)
       } else if isName("is") {
         expression = try parseTest(expression)
       } else if isSymbol(.leftParenthesis) {
@@ -653,18 +662,16 @@ struct Parser {
     let isNegated = skip(name: "not")
     let location = current.location
     let name = try parseDottedName()
-    guard ValueTests.named(name) != nil else { throw TemplateError("there is no test named '\(name)'", at: location) }
     var arguments = Expression.Arguments()
     switch current.kind {
     case .symbol(.leftParenthesis): arguments = try parseArguments()
     case .name("else"), .name("or"), .name("and"): break
     case .name("is"): throw TemplateError("tests cannot be chained with 'is'", at: current.location)
-    case .name(let next) where ["if", "in", "not", "recursive"].contains(next): break
-    case .name, .string, .integer, .float, .symbol(.leftBracket), .symbol(.leftBrace):
+    case .name, .string, .integer, .big, .float, .symbol(.leftBracket), .symbol(.leftBrace):
       arguments.positional = [try parsePostfix(try parsePrimary())]
     default: break
     }
-    let test = try make(.test(value, name, arguments), location, over: [value] + Self.parts(arguments))
+    let test = try make(.test(value, name, arguments), location, over: [value] + arguments.parts)
     return isNegated ? try make(.unary(.not, test), location, test) : test
   }
 }

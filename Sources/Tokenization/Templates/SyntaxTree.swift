@@ -25,6 +25,7 @@ struct Expression: Sendable {
     case none
     case boolean(Bool)
     case integer(Int)
+    case big(BigInteger)
     case float(Double)
     case string(String)
   }
@@ -91,7 +92,10 @@ struct Statement: Sendable {
     case with([(target: AssignmentTarget, value: Expression)], body: [Statement])
     /// A stretch that is the assistant's (`{% generation %}`).
     case generation([Statement])
-    case block([Statement])
+    case block([Statement], isScoped: Bool)
+    case autoescape(Expression, body: [Statement])
+    /// `include`, `import`, `from` or `extends`.
+    case otherTemplate(String)
     case breakLoop
     case continueLoop
   }
@@ -109,6 +113,19 @@ struct Statement: Sendable {
     var name: String
     var parameters: [(name: String, standard: Expression?)]
     var body: [Statement]
+    /// Which of `varargs`, `kwargs` and `caller` the body asks for.
+    var usesNames: Set<String>
+
+    init(name: String, parameters: [(name: String, standard: Expression?)], body: [Statement]) {
+      self.name = name
+      self.parameters = parameters
+      self.body = body
+      let defaults = parameters.compactMap(\.standard)
+      usesNames = Set(
+        ["varargs", "kwargs", "caller"].filter { name in
+          body.contains { $0.uses(name) } || defaults.contains { $0.uses(name) }
+        })
+    }
   }
 
   /// A filter with its arguments, the value left open.

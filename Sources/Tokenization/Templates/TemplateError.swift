@@ -23,7 +23,9 @@ public struct TemplateError: Error, CustomStringConvertible, Equatable, Sendable
 
   /// The place and the reason in one line.
   public var description: String {
-    line > 0 ? "chat template, line \(line), column \(column): \(message)" : "chat template: \(message)"
+    let place = line > 0 ? "chat template, line \(line), column \(column): " : "chat template: "
+    // A template may raise a text of several lines.
+    return place + message.split(whereSeparator: \.isNewline).joined(separator: " ")
   }
 }
 

@@ -10,6 +10,7 @@ struct Token: Sendable {
     case name(String)
     case string(String)
     case integer(Int)
+    case big(BigInteger)
     case float(Double)
     case symbol(Symbol)
     case end
@@ -57,7 +58,7 @@ struct Token: Sendable {
     case .variableEnd: "'}}'"
     case .name(let name): "'\(name)'"
     case .string: "a string"
-    case .integer, .float: "a number"
+    case .integer, .big, .float: "a number"
     case .symbol(let symbol): "'\(symbol.rawValue)'"
     case .end: "the end of the template"
     }

@@ -7,14 +7,19 @@ enum TemplateValue {
   case none
   case boolean(Bool)
   case integer(Int)
+  /// A whole number that no `Int` holds.
+  case big(BigInteger)
   case float(Double)
   case string(String)
+  /// Text that is escaped already (`safe`, `escape`): text added to it is escaped.
+  case markup(String)
   case list([TemplateValue])
   case tuple([TemplateValue])
   case dictionary(TemplateDictionary)
   case function(TemplateFunction)
   case namespace(TemplateNamespace)
   case loop(LoopState)
+  case object(TemplateObject)
 }
 
 /// Something that can be called.
@@ -23,10 +28,21 @@ final class TemplateFunction {
     TemplateValue
 
   let name: String
+  /// The values that it keeps alive.
+  let held: [TemplateValue]
+  let representation: String
+  /// What `function.name` finds.
+  let attributes: [String: TemplateValue]
   let call: Body
 
-  init(_ name: String, _ call: @escaping Body) {
+  init(
+    _ name: String, holding held: [TemplateValue] = [], representation: String? = nil,
+    attributes: [String: TemplateValue] = [:], _ call: @escaping Body
+  ) {
     self.name = name
+    self.held = held
+    self.representation = representation ?? "<function \(name) at 0x700000000000>"
+    self.attributes = attributes
     self.call = call
   }
 }
@@ -45,9 +61,9 @@ struct CallArguments {
   /// Puts each value under its parameter's name; `nil` where none was given.
   ///
   /// Too many values, or names that are no parameter's, are errors.
-  func bound(to names: String..., of function: String, at location: SourceLocation) throws(TemplateError)
-    -> [TemplateValue?]
-  {
+  func bound(
+    to names: String..., of function: String, required: Int = 0, at location: SourceLocation
+  ) throws(TemplateError) -> [TemplateValue?] {
     var values = [TemplateValue?](repeating: nil, count: names.count)
     guard positional.count <= names.count else {
       throw TemplateError("\(function) takes at most \(names.count) arguments, got \(positional.count)", at: location)
@@ -60,80 +76,27 @@ struct CallArguments {
       guard values[index] == nil else { throw TemplateError("\(function) got '\(name)' twice", at: location) }
       values[index] = value
     }
+    for index in 0..<required where values[index] == nil {
+      throw TemplateError("\(function) needs '\(names[index])'", at: location)
+    }
     return values
   }
-}
 
-/// Keys and values in the order in which the keys came.
-struct TemplateDictionary {
-  private(set) var keys: [TemplateValue] = []
-  private(set) var values: [TemplateValue] = []
-  /// Where each key lies; filled only once there are many.
-  private var places: [Key: Int] = [:]
-
-  private enum Key: Hashable {
-    case none
-    case number(Double)
-    case integer(Int)
-    case string([UInt8])
-    case tuple([Key])
-
-    /// `nil` for what cannot be a key.
-    init?(_ value: TemplateValue) {
-      switch value {
-      case .none: self = .none
-      case .boolean(let value): self = .integer(value ? 1 : 0)
-      case .integer(let value): self = .integer(value)
-      case .float(let value):
-        if let integer = Int(exactly: value) { self = .integer(integer) } else { self = .number(value) }
-      case .string(let value): self = .string(Array(value.utf8))
-      case .tuple(let values):
-        var keys: [Key] = []
-        for value in values {
-          guard let key = Key(value) else { return nil }
-          keys.append(key)
-        }
-        self = .tuple(keys)
-      default: return nil
-      }
+  /// The values of a function that takes them by place only.
+  func positional(
+    _ count: ClosedRange<Int>, of function: String, at location: SourceLocation
+  ) throws(TemplateError) -> [TemplateValue] {
+    if let (name, _) = keyword.first { throw TemplateError("\(function) has no argument '\(name)'", at: location) }
+    guard count.contains(positional.count) else {
+      let wanted =
+        count.lowerBound == count.upperBound ? "\(count.lowerBound)" : "\(count.lowerBound) to \(count.upperBound)"
+      throw TemplateError("\(function) takes \(wanted) arguments, got \(positional.count)", at: location)
     }
+    return positional
   }
 
-  private static let smallCount = 8
-
-  init() {}
-
-  var count: Int { keys.count }
-
-  private func index(of key: TemplateValue) -> Int? {
-    if places.isEmpty { return keys.firstIndex { $0.isEqual(to: key) } }
-    return Key(key).flatMap { places[$0] }
-  }
-
-  /// Whether a value can be a key.
-  static func canBeKey(_ value: TemplateValue) -> Bool { Key(value) != nil }
-
-  subscript(_ key: TemplateValue) -> TemplateValue? {
-    get { index(of: key).map { values[$0] } }
-    set {
-      guard let newValue, Self.canBeKey(key) else { return }
-      if let index = index(of: key) {
-        values[index] = newValue
-        return
-      }
-      keys.append(key)
-      values.append(newValue)
-      if !places.isEmpty {
-        if let key = Key(key) { places[key] = keys.count - 1 }
-      } else if keys.count > Self.smallCount {
-        for (index, key) in keys.enumerated() { if let key = Key(key) { places[key] = index } }
-      }
-    }
-  }
-
-  subscript(_ key: String) -> TemplateValue? {
-    get { self[.string(key)] }
-    set { self[.string(key)] = newValue }
+  func expectNone(of function: String, at location: SourceLocation) throws(TemplateError) {
+    _ = try positional(0...0, of: function, at: location)
   }
 }
 
@@ -160,15 +123,17 @@ extension TemplateValue {
     case .undefined: "Undefined"
     case .none: "NoneType"
     case .boolean: "bool"
-    case .integer: "int"
+    case .integer, .big: "int"
     case .float: "float"
     case .string: "str"
+    case .markup: "Markup"
     case .list: "list"
     case .tuple: "tuple"
     case .dictionary: "dict"
     case .function: "function"
     case .namespace: "Namespace"
     case .loop: "LoopContext"
+    case .object(let object): object.typeName
     }
   }
 
@@ -179,14 +144,25 @@ extension TemplateValue {
     case .boolean(let value): value
     case .integer(let value): value != 0
     case .float(let value): value != 0
-    case .string(let value): !value.isEmpty
+    case .string(let value), .markup(let value): !value.isEmpty
     case .list(let values), .tuple(let values): !values.isEmpty
     case .dictionary(let values): values.count > 0
-    case .function, .namespace, .loop: true
+    case .function, .namespace, .loop, .big: true
+    case .object(let object): object.isTrue
     }
   }
 
   var isUndefined: Bool { if case .undefined = self { true } else { false } }
+  var isNone: Bool { if case .none = self { true } else { false } }
+
+  /// The value with `safe` text as any other text, and a group as a tuple.
+  var plain: TemplateValue {
+    switch self {
+    case .markup(let text): .string(text)
+    case .object(let group as TemplateGroup): .tuple(group.held)
+    default: self
+    }
+  }
 
   /// The value as a whole number, where Python takes it for one.
   var asInteger: Int? {
@@ -197,16 +173,50 @@ extension TemplateValue {
     }
   }
 
-  /// The value as a number of any kind.
-  var asDouble: Double? {
-    if case .float(let value) = self { value } else { asInteger.map(Double.init) }
+  /// The value as a whole number of any size.
+  var asBigInteger: BigInteger? {
+    if case .big(let value) = self { value } else { asInteger.map(BigInteger.init) }
   }
 
-  var asString: String? { if case .string(let value) = self { value } else { nil } }
+  /// The value as a number of any kind.
+  var asDouble: Double? {
+    switch self {
+    case .float(let value): value
+    case .big(let value): value.double
+    default: asInteger.map(Double.init)
+    }
+  }
+
+  var asString: String? {
+    switch self {
+    case .string(let value), .markup(let value): value
+    default: nil
+    }
+  }
+
+  /// What the value keeps alive and writes; empty for what holds no other values.
+  var held: [TemplateValue] {
+    switch self {
+    case .list(let values), .tuple(let values): values
+    case .dictionary(let items): items.values
+    case .function(let function): function.held
+    case .loop(let loop): loop.held
+    case .object(let object): object.held
+    default: []
+    }
+  }
+
+  /// Whether it may hold other values.
+  var isContainer: Bool {
+    switch self {
+    case .list, .tuple, .dictionary, .function, .loop, .object: true
+    default: false
+    }
+  }
 
   /// Python's `==`.
   func isEqual(to other: TemplateValue) -> Bool {
-    switch (self, other) {
+    switch (plain, other.plain) {
     case (.undefined, .undefined), (.none, .none): return true
     case (.string(let a), .string(let b)): return PythonText.isSame(a, b)
     case (.list(let a), .list(let b)), (.tuple(let a), .tuple(let b)):
@@ -217,25 +227,42 @@ extension TemplateValue {
     case (.function(let a), .function(let b)): return a === b
     case (.namespace(let a), .namespace(let b)): return a === b
     case (.loop(let a), .loop(let b)): return a === b
+    case (.object(let a), .object(let b)): return a.isEqual(to: b)
     default:
       if let a = asInteger, let b = other.asInteger { return a == b }
-      guard let a = asDouble, let b = other.asDouble else { return false }
-      return a == b
+      return TemplateNumber.order(self, other) == 0
     }
   }
 
   /// Python's `<`, or `nil` where it does not compare.
   func isLess(than other: TemplateValue) -> Bool? {
-    switch (self, other) {
+    switch (plain, other.plain) {
     case (.string(let a), .string(let b)): return a.utf8.lexicographicallyPrecedes(b.utf8)
     case (.list(let a), .list(let b)), (.tuple(let a), .tuple(let b)):
       for (x, y) in zip(a, b) where !x.isEqual(to: y) { return x.isLess(than: y) }
       return a.count < b.count
     default:
       if let a = asInteger, let b = other.asInteger { return a < b }
-      guard let a = asDouble, let b = other.asDouble else { return nil }
-      return a < b
+      guard asDouble != nil, other.asDouble != nil else { return nil }
+      return TemplateNumber.order(self, other).map { $0 < 0 } ?? false
     }
+  }
+}
+
+/// Numbers of different kinds.
+enum TemplateNumber {
+  /// Less than 0, 0 or more as the first number is less than, equal to or more than the second, exactly.
+  ///
+  /// `nil` for what is no number.
+  static func order(_ a: TemplateValue, _ b: TemplateValue) -> Int? {
+    if let a = a.asBigInteger, let b = b.asBigInteger { return a == b ? 0 : a < b ? -1 : 1 }
+    guard let x = a.asDouble, let y = b.asDouble, !x.isNaN, !y.isNaN else { return nil }
+    if x == y, x.isFinite {
+      // A whole number may have been rounded on the way.
+      if let a = a.asBigInteger, let b = BigInteger(y) { return a == b ? 0 : a < b ? -1 : 1 }
+      if let b = b.asBigInteger, let a = BigInteger(x) { return a == b ? 0 : a < b ? -1 : 1 }
+    }
+    return x == y ? 0 : x < y ? -1 : 1
   }
 }
 
@@ -253,58 +280,5 @@ final class Scope {
       scope = current.outer
     }
     return nil
-  }
-}
-
-/// What `loop` is inside of a loop.
-final class LoopState {
-  let items: [TemplateValue]
-  let depth: Int
-  var index = 0
-  /// What `changed` was last called with.
-  var changedValues: [TemplateValue]?
-  /// Runs the loop's body over other items, for a recursive loop.
-  let recurse: ((_ items: TemplateValue, _ location: SourceLocation) throws -> TemplateValue)?
-
-  init(
-    _ items: [TemplateValue], depth: Int,
-    recurse: ((_ items: TemplateValue, _ location: SourceLocation) throws -> TemplateValue)?
-  ) {
-    self.items = items
-    self.depth = depth
-    self.recurse = recurse
-  }
-
-  func attribute(_ name: String) -> TemplateValue? {
-    switch name {
-    case "index": .integer(index + 1)
-    case "index0": .integer(index)
-    case "revindex": .integer(items.count - index)
-    case "revindex0": .integer(items.count - index - 1)
-    case "first": .boolean(index == 0)
-    case "last": .boolean(index == items.count - 1)
-    case "length": .integer(items.count)
-    case "depth": .integer(depth + 1)
-    case "depth0": .integer(depth)
-    case "previtem": index > 0 ? items[index - 1] : .undefined("there is no previous item")
-    case "nextitem": index + 1 < items.count ? items[index + 1] : .undefined("there is no next item")
-    case "cycle":
-      .function(
-        TemplateFunction("cycle") { _, arguments, location in
-          guard !arguments.positional.isEmpty else { throw TemplateError("no items for cycling given", at: location) }
-          return arguments.positional[self.index % arguments.positional.count]
-        })
-    case "changed":
-      .function(
-        TemplateFunction("changed") { _, arguments, _ in
-          let values = arguments.positional
-          if let last = self.changedValues, TemplateValue.tuple(last).isEqual(to: .tuple(values)) {
-            return .boolean(false)
-          }
-          self.changedValues = values
-          return .boolean(true)
-        })
-    default: nil
-    }
   }
 }

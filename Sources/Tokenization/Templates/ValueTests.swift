@@ -4,15 +4,21 @@ enum ValueTests {
     _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: [TemplateValue], _ location: SourceLocation
   ) throws -> Bool
 
-  static func named(_ name: String) -> Test? {
+  /// A test by its name, with the number of its arguments.
+  static func named(_ name: String) -> (test: Test, arguments: Int)? {
+    if let test = plain(name) { return (test, 0) }
+    return withArgument(name).map { ($0, 1) }
+  }
+
+  private static func plain(_ name: String) -> Test? {
     switch name {
     case "defined": { _, value, _, _ in !value.isUndefined }
     case "undefined": { _, value, _, _ in value.isUndefined }
-    case "none": { _, value, _, _ in if case .none = value { true } else { false } }
+    case "none": { _, value, _, _ in value.isNone }
     case "boolean": { _, value, _, _ in if case .boolean = value { true } else { false } }
     case "true": { _, value, _, _ in if case .boolean(true) = value { true } else { false } }
     case "false": { _, value, _, _ in if case .boolean(false) = value { true } else { false } }
-    case "integer": { _, value, _, _ in if case .integer = value { true } else { false } }
+    case "integer": { _, value, _, _ in value.asBigInteger != nil && value.typeName == "int" }
     case "float": { _, value, _, _ in if case .float = value { true } else { false } }
     case "number": { _, value, _, _ in value.asDouble != nil }
     case "string": { _, value, _, _ in value.asString != nil }
@@ -20,15 +26,21 @@ enum ValueTests {
     case "sequence": isSequence
     case "iterable": isIterable
     case "callable": isCallable
-    case "sameas": isSame
-    case "escaped": { _, _, _, _ in false }
-    case "lower": { _, value, _, _ in PythonText.isLower(value.text()) }
-    case "upper": { _, value, _, _ in PythonText.isUpper(value.text()) }
+    case "escaped": { _, value, _, _ in if case .markup = value { true } else { false } }
+    case "lower": { try PythonText.isLower($0.text($1, at: $3)) }
+    case "upper": { try PythonText.isUpper($0.text($1, at: $3)) }
     case "odd": { try isMultiple($0, $1, [.integer(2)], $3, of: 1) }
     case "even": { try isMultiple($0, $1, [.integer(2)], $3, of: 0) }
+    case "filter": { try isName($1, $3) { Filters.named($0) != nil } }
+    case "test": { try isName($1, $3) { ValueTests.named($0) != nil } }
+    default: nil
+    }
+  }
+
+  private static func withArgument(_ name: String) -> Test? {
+    switch name {
     case "divisibleby": { try isMultiple($0, $1, $2, $3, of: 0) }
-    case "filter": { _, value, _, _ in Filters.named(value.text()) != nil }
-    case "test": { _, value, _, _ in ValueTests.named(value.text()) != nil }
+    case "sameas": isSame
     case "in": comparison(.isIn)
     case "==", "eq", "equalto": comparison(.equal)
     case "!=", "ne": comparison(.notEqual)
@@ -38,6 +50,15 @@ enum ValueTests {
     case "<=", "le": comparison(.lessOrEqual)
     default: nil
     }
+  }
+
+  private static func isName(
+    _ value: TemplateValue, _ location: SourceLocation, _ test: (String) -> Bool
+  ) throws(TemplateError) -> Bool {
+    guard TemplateDictionary.canBeKey(value) else {
+      throw TemplateError("a value of type \(value.typeName) is no name", at: location)
+    }
+    return value.asString.map(test) ?? false
   }
 
   private static func argument(
@@ -57,7 +78,8 @@ enum ValueTests {
     _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: [TemplateValue], _ location: SourceLocation
   ) -> Bool {
     switch value {
-    case .list, .tuple, .string, .dictionary: true
+    case .list, .tuple, .string, .markup, .dictionary, .undefined: true
+    case .object(let object): object.isSequence
     default: false
     }
   }
@@ -66,7 +88,8 @@ enum ValueTests {
     _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: [TemplateValue], _ location: SourceLocation
   ) -> Bool {
     switch value {
-    case .list, .tuple, .string, .dictionary, .undefined, .loop: true
+    case .list, .tuple, .string, .markup, .dictionary, .undefined, .loop: true
+    case .object(let object): object.isIterable
     default: false
     }
   }
@@ -76,6 +99,7 @@ enum ValueTests {
   ) -> Bool {
     switch value {
     case .function, .loop, .undefined: true
+    case .object(let object): object.isCallable
     default: false
     }
   }
@@ -84,7 +108,12 @@ enum ValueTests {
     _ interpreter: Interpreter, _ value: TemplateValue, _ arguments: [TemplateValue], _ location: SourceLocation
   ) throws -> Bool {
     let other = try argument(arguments, location)
-    return value.typeName == other.typeName && value.isEqual(to: other)
+    switch (value, other) {
+    case (.list(let a), .list(let b)):
+      // The same list is the same memory.
+      return a.withUnsafeBufferPointer { a in b.withUnsafeBufferPointer { a.baseAddress == $0.baseAddress } }
+    default: return try value.typeName == other.typeName && interpreter.isEqual(value, other, at: location)
+    }
   }
 
   private static func isMultiple(
