@@ -74,6 +74,10 @@ let package = Package(
     .executableTarget(
       name: "FineTune", dependencies: ["Swiftlet"], path: "Examples/FineTune", swiftSettings: strict),
     // Tests.
+    // Renders the templates that Tests/Golden/compare_templates.py asks for.
+    .executableTarget(
+      name: "RenderTemplates", dependencies: ["Tokenization", "JSONValues"], path: "Tests/RenderTemplates",
+      swiftSettings: strict),
     .target(name: "TestSupport", dependencies: ["JSONValues"], path: "Tests/TestSupport", swiftSettings: strict),
     tests(of: "JSONValues"),
     tests(of: "CommandLineParsing"),
