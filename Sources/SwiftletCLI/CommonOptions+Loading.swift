@@ -30,6 +30,7 @@ extension ModelOptions {
       options.onFallback = { StandardError.write("swiftlet: \($0)\n") }
       options.compute = arguments[compute]
       options.threads = arguments[threads]
+      options.chatTemplate = try arguments[chatTemplate].map { try ChatTemplate(file: $0) }
       // A run that was interrupted has its adapter in a checkpoint.
       options.adapter = try arguments[adapter].map { try AdapterExport.adapterFolder(in: $0) }
       options.strict = arguments[strict]
@@ -47,14 +48,21 @@ extension ModelOptions {
   /// The tokenizer of the model that the command line names; a folder needs no weights for it, and a tokenizer's own
   /// file no model.
   static func loadTokenizer(_ arguments: ParsedArguments) throws -> Tokenizer {
-    try loadTokenizer(arguments[model])
+    try loadTokenizer(arguments[model], chatTemplate: arguments[chatTemplate])
   }
 
   /// The tokenizer of a model by its name; a folder needs no weights for it.
-  static func loadTokenizer(_ model: String) throws -> Tokenizer {
+  ///
+  /// - Parameters:
+  ///   - model: What the model is called.
+  ///   - chatTemplate: A file whose template is used instead of the model's own.
+  static func loadTokenizer(_ model: String, chatTemplate: String? = nil) throws -> Tokenizer {
     try readingInput {
       let path = try path(model)
-      return try isGGUF(path) ? Checkpoint.open(path: path).makeTokenizer() : Tokenizer(path: path)
+      let template = try chatTemplate.map { try ChatTemplate(file: $0) }
+      return try isGGUF(path)
+        ? Checkpoint.open(path: path).makeTokenizer(chatTemplate: template)
+        : Tokenizer(path: path, chatTemplate: template)
     }
   }
 }

@@ -10,6 +10,10 @@ enum ModelOptions {
   static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
   static let strict = Option(
     flag: "strict", "Refuse a model whose tokenizer or template has a defect, instead of repairing it in memory.")
+  static let chatTemplate = Option<String?>(
+    "chat-template", "FILE", "Chat template (Jinja) to use instead of the model's own.")
+  static let template = Option<String?>(
+    "template", "NAME", "Which of the model's chat templates to use; tool_use is taken by itself when tools are given.")
   static let device = Option(
     "device", "auto|cpu|cuda", default: TrainingConfiguration.DeviceChoice.auto, group: "Machine", "Where to compute.")
   static let compute = Option(

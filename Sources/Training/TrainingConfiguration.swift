@@ -65,6 +65,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var data: [String] = []
   /// Held-out dataset, evaluated before the first step, every `evalSteps`, and after the last.
   public var evalData: String?
+  /// A chat template (Jinja) to use instead of the model's own: the path of its file, read when the model is loaded.
+  public var chatTemplate: String?
   /// Folder of the run: adapter, checkpoints, metrics, resolved configuration.
   public var output = "swiftlet-output"
   /// Goes on from the latest checkpoint in `output`.

@@ -17,6 +17,9 @@ extension TrainingOption {
     .text(
       "eval-data", .data, \.evalData, aliases: ["validation-data", "eval-dataset"], "FILE",
       "Held-out data, evaluated before the first and after the last step."),
+    .text(
+      "chat-template", .data, \.chatTemplate, aliases: ["chat-template-file"], "FILE",
+      "Chat template (Jinja) to use instead of the model's own."),
     .choice("train-on", .data, \.trainOn, "Tokens that the loss counts."),
     .scalar(
       "max-seq-length", .data, \.maxSequenceLength, .integer,

@@ -11,8 +11,10 @@ enum ChatCommand: RunnableCommand {
     name: "chat", summary: "Talk with a model; /reset forgets, /exit ends, ^C stops an answer.",
     examples: ["model.gguf", "model.gguf --adapter run"],
     arguments: [ModelOptions.model.declaration],
-    options: [ModelOptions.adapter.declaration, ModelOptions.strict.declaration, system.declaration]
-      + SamplingArguments.declarations
+    options: [
+      ModelOptions.adapter.declaration, ModelOptions.chatTemplate.declaration, ModelOptions.strict.declaration,
+      system.declaration,
+    ] + SamplingArguments.declarations
       + ModelOptions.machine)
 
   static func run(_ arguments: ParsedArguments) throws {

@@ -17,8 +17,8 @@ enum GenerateCommand: RunnableCommand {
     examples: ["model.gguf --prompt \"Why is the sky blue?\"", "model.gguf --adapter run --prompt Hello --json"],
     arguments: [ModelOptions.model.declaration],
     options: [
-      prompt.declaration, messages.declaration, system.declaration, raw.declaration, ModelOptions.adapter.declaration,
-      ModelOptions.strict.declaration,
+      prompt.declaration, messages.declaration, system.declaration, raw.declaration,
+      ModelOptions.chatTemplate.declaration, ModelOptions.adapter.declaration, ModelOptions.strict.declaration,
       JSONOption.json.declaration,
     ] + SamplingArguments.declarations + ModelOptions.machine)
 

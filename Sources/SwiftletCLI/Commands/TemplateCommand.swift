@@ -1,4 +1,5 @@
 import CommandLineParsing
+import Glibc
 import JSONValues
 import Swiftlet
 import Tokenization
@@ -8,25 +9,107 @@ enum TemplateCommand: RunnableCommand {
   private static let messages = Option<String?>(
     "messages", "FILE.json", "The conversation: a list of messages, or an object with messages and tools.")
   private static let tools = Option<String?>("tools", "FILE.json", "Tools that the model may call.")
+  private static let documents = Option<String?>("documents", "FILE.json", "Documents for the model to look into.")
+  private static let variables = Option<String?>(
+    "variables", "JSON", "More variables for the template, as an object: '{\"enable_thinking\": false}'.")
   private static let generationPrompt = Option(
     flag: "generation-prompt", aliases: ["add-generation-prompt"], "End with the beginning of an answer.")
+  private static let continueFinalMessage = Option(
+    flag: "continue-final-message", "End with the last message's words, to be continued.")
+  private static let showMask = Option(
+    flag: "show-mask", "Show which part is the assistant's, and so trained on.")
 
   static let command = Command(
     name: "template", summary: "Print a conversation as the model's chat template writes it.",
-    examples: ["model.gguf --messages chat.json --generation-prompt"],
+    examples: [
+      "model.gguf --messages chat.json --generation-prompt", "model --messages chat.json --show-mask",
+      "model --messages chat.json --chat-template mine.jinja --json",
+    ],
     arguments: [ModelOptions.model.declaration],
-    options: [messages.declaration, tools.declaration, generationPrompt.declaration])
+    options: [
+      messages.declaration, tools.declaration, documents.declaration, variables.declaration,
+      generationPrompt.declaration, continueFinalMessage.declaration, showMask.declaration,
+      ModelOptions.template.declaration, ModelOptions.chatTemplate.declaration, JSONOption.json.declaration,
+    ])
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[messages] else { throw InputFailure("--messages is missing; name a JSON file") }
-    let conversation = try Conversation(path: path)
-    let tools = try arguments[tools].map { try TextFiles.json($0) } ?? conversation.tools
+    let request = Request(
+      conversation: try Conversation(path: path), tools: try arguments[tools].map { try TextFiles.json($0) },
+      documents: try arguments[documents].map { try TextFiles.json($0) }, template: arguments[ModelOptions.template],
+      variables: try arguments[variables].map { try object($0) } ?? [:])
     let tokenizer = try ModelOptions.loadTokenizer(arguments)
+    if arguments[showMask] {
+      guard !arguments[generationPrompt], !arguments[continueFinalMessage] else {
+        throw InputFailure("--show-mask shows a whole conversation; leave out the option that ends it otherwise")
+      }
+      return try show(request, tokenizer, asJSON: arguments[JSONOption.json])
+    }
+    guard !arguments[generationPrompt] || !arguments[continueFinalMessage] else {
+      throw InputFailure("--generation-prompt and --continue-final-message exclude each other; give one")
+    }
     let rendered = try readingInput {
       try tokenizer.renderConversation(
-        conversation.messages, tools: tools, addGenerationPrompt: arguments[generationPrompt])
+        request.conversation.messages, tools: request.tools, documents: request.documents,
+        addGenerationPrompt: arguments[generationPrompt], continuesFinalMessage: arguments[continueFinalMessage],
+        templateName: request.template, variables: request.variables)
+    }
+    if arguments[JSONOption.json] {
+      let ids = tokenizer.encode(rendered, addSpecialTokens: false)
+      let result: JSONObject = ["text": .string(rendered), "ids": .array(ids.map { .integer(Int($0)) })]
+      return try StandardOutput.write(JSONValue.object(result).serialized() + "\n")
     }
     // Exactly the text: a newline of ours could not be told from the template's.
     try StandardOutput.write(rendered)
+  }
+
+  /// What the command line asks to render.
+  private struct Request {
+    var conversation: Conversation
+    var tools: JSONValue?
+    var documents: JSONValue?
+    var template: String?
+    var variables: JSONObject
+
+    init(
+      conversation: Conversation, tools: JSONValue?, documents: JSONValue?, template: String?, variables: JSONObject
+    ) {
+      self.conversation = conversation
+      self.tools = tools ?? conversation.tools
+      self.documents = documents
+      self.template = template
+      self.variables = variables
+    }
+  }
+
+  private static func object(_ text: String) throws -> JSONObject {
+    guard let object = (try? JSONValue.parse(Array(text.utf8)))?.object else {
+      throw InputFailure("--variables must be a JSON object such as '{\"enable_thinking\": false}'")
+    }
+    return object
+  }
+
+  // MARK: The mask
+
+  private static func show(_ request: Request, _ tokenizer: Tokenizer, asJSON: Bool) throws {
+    let masked = try readingInput {
+      try tokenizer.encodeConversation(
+        request.conversation.messages, tools: request.tools, documents: request.documents,
+        templateName: request.template, variables: request.variables)
+    }
+    for loss in masked.losses {
+      StandardError.write("swiftlet: warning: messages[\(loss.message)]: the template does not write its \(loss.key)\n")
+    }
+    if asJSON {
+      let result: JSONObject = [
+        "text": .string(masked.text), "ids": .array(masked.ids.map { .integer(Int($0)) }),
+        "mask": .array(masked.isResponse.map { .integer($0 ? 1 : 0) }),
+        "losses": .array(
+          masked.losses.map { .object(["message": .integer($0.message), "key": .string($0.key)]) }),
+      ]
+      return try StandardOutput.write(JSONValue.object(result).serialized() + "\n")
+    }
+    let isColoured = StandardOutput.isTerminal && getenv("NO_COLOR").map { $0.pointee == 0 } ?? true
+    try StandardOutput.write(MaskedText.text(masked, isColoured: isColoured))
   }
 }

@@ -1,6 +1,7 @@
 import CommandLineParsing
 import JSONValues
 import Swiftlet
+import Tokenization
 import Training
 
 /// `swiftlet tune`: fine-tunes a model and saves the adapter.
@@ -37,6 +38,7 @@ enum TuneCommand: RunnableCommand {
       options.onFallback = { StandardError.write("swiftlet: \($0)\n") }
       options.compute = configuration.compute
       options.threads = configuration.threads
+      options.chatTemplate = try configuration.chatTemplate.map { try ChatTemplate(file: $0) }
       options.strict = configuration.strict
       return try FineTuning(
         model: Model.load(configuration.model, at: ModelOptions.path(configuration.model), options: options),
