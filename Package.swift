@@ -34,7 +34,7 @@ let package = Package(
     .target(name: "CBlockFormats", cSettings: kernels),
     .target(name: "CTokenization", cSettings: kernels),
     .target(
-      name: "CPUKernels", cSettings: kernels,
+      name: "CPUKernels", dependencies: ["CBlockFormats"], cSettings: kernels,
       // oneDNN ships no .pc file on Debian.
       linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("m")]),
     // libcurl is opened at run time; only its header is needed to build.
@@ -55,6 +55,7 @@ let package = Package(
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
     room("Export", ["Doctor", "Models", "ModelFiles", "Training", "Tokenization", "JSONValues"]),
+    room("Quantization", ["Export", "Doctor", "Models", "ModelFiles", "JSONValues"]),
     room("SelfTest", ["Tensors", "Models", "CPUDevice"]),
     room(
       "Swiftlet",
@@ -65,7 +66,8 @@ let package = Package(
     .executableTarget(
       name: "SwiftletCLI",
       dependencies: [
-        "Swiftlet", "Doctor", "Export", "Training", "Tokenization", "Models", "ModelFiles", "Hub", "JSONValues",
+        "Swiftlet", "Doctor", "Export", "Quantization", "Training", "Tokenization", "Models", "ModelFiles", "Hub",
+        "JSONValues",
         "CommandLineParsing",
         "CPUDevice", "CPUKernels", "CUDADevice", "SelfTest",
       ],
@@ -89,6 +91,7 @@ let package = Package(
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
+    tests(of: "Quantization", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
     tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
     // A GPU that is not there: the kernels' sources built for the processor.
     .target(

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "include/linear.h"
+#include "include/nf4.h"
 #include "include/threads.h"
 #include "matvec.h"
 #include "packed_matrix.h"
@@ -514,14 +515,18 @@ static void pack_panel(void *context, int64_t panel, int thread) {
   sl_pack_panel(job->packed->k, job->packed->n, job->source, job->ld, job->transposed, panel, job->packed->values);
 }
 
+static sl_block_layout panel_blocks(int64_t k, int64_t n) {
+  return (sl_block_layout){.k = k, .n = n, .k_block = k, .n_block = panel_columns, .pair = 2,
+                           .n_stride = panel_columns * k};
+}
+
 static int pack_in_panels(int64_t k, int64_t n, const void *source, int64_t ld, int transposed,
                           sl_packed_matrix **packed) {
   sl_packed_matrix *result = calloc(1, sizeof *result);
   if (!result) return dnnl_out_of_memory;
   result->in_panels = 1, result->dtype = SL_BF16, result->k = k, result->n = n;
   result->size = (size_t)sl_panel_units(k, n) * sizeof(uint32_t);
-  result->blocks = (sl_block_layout){.k = k, .n = n, .k_block = k, .n_block = panel_columns, .pair = 2,
-                                     .n_stride = panel_columns * k};
+  result->blocks = panel_blocks(k, n);
   result->values = slab_allocate(result->size, &result->owner);
   if (!result->values) {
     sl_packed_matrix_destroy(result);
@@ -531,6 +536,18 @@ static int pack_in_panels(int64_t k, int64_t n, const void *source, int64_t ld, 
   sl_parallel(sl_panel_count(n), pack_panel, &job);
   *packed = result;
   return dnnl_success;
+}
+
+size_t sl_nf4_packed_size(int64_t k, int64_t n) { return (size_t)sl_panel_units(k, n) * sizeof(uint32_t); }
+
+sl_packed_matrix *sl_nf4_packed(int64_t k, int64_t n, void *values) {
+  sl_packed_matrix *result = calloc(1, sizeof *result);
+  if (!result) return NULL;
+  result->in_panels = 1, result->dtype = SL_BF16, result->k = k, result->n = n;
+  result->size = sl_nf4_packed_size(k, n);
+  result->blocks = panel_blocks(k, n);
+  result->values = values;
+  return result;
 }
 
 int sl_pack_matrix(sl_dtype dtype, int64_t k, int64_t n, const void *source, int64_t ld, int transposed,

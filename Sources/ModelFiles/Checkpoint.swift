@@ -52,8 +52,8 @@ public final class Checkpoint: Sendable {
     let weights = try SafetensorsCheckpoint(folder: folder)
     path = folder
     tokenizerSource = .folder(folder)
-    let apart = try FusedTensors.split(
-      weights.tensorNames.compactMap { weights.tensor($0) }, configuration, path: folder)
+    let whole = try BitsAndBytesTensors.gather(weights.tensorNames.compactMap { weights.tensor($0) })
+    let apart = try FusedTensors.split(whole, configuration, path: folder)
     tensorNames = apart.map(\.name)
     tensors = Dictionary(apart.map { ($0.name, $0) }) { $1 }
   }

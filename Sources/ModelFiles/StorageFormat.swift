@@ -43,6 +43,8 @@ public enum StorageFormat: String, Sendable, CaseIterable {
   case mxfp4 = "MXFP4"
   case nvfp4 = "NVFP4"
   case q1_0 = "Q1_0"
+  /// bitsandbytes' four bits; a matrix consists of several tensors (``NF4Storage``).
+  case nf4 = "NF4"
 
   /// The name that its files use.
   public var name: String { rawValue }
@@ -79,16 +81,17 @@ public enum StorageFormat: String, Sendable, CaseIterable {
     case .mxfp4: (32, 17)
     case .nvfp4: (64, 36)
     case .q1_0: (128, 18)
+    case .nf4: (2, 1)
     }
   }
 
   /// Whether tensors of this format can be decoded to floats.
-  public var isDecodable: Bool { self == .float32 || decoder != nil }
+  public var isDecodable: Bool { self == .float32 || self == .nf4 || decoder != nil }
 
   /// The formats that can be decoded, for messages.
   static let decodableNames = allCases.filter(\.isDecodable).map(\.name).joined(separator: ", ")
 
-  /// Decodes blocks to fp32; `nil` for fp32 itself and for what cannot be decoded.
+  /// Decodes blocks to fp32; `nil` for fp32 itself, for NF4 and for what cannot be decoded.
   var decoder: sl_block_decoder? {
     switch self {
     case .float64: sl_decode_f64

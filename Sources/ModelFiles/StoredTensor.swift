@@ -15,10 +15,12 @@ public struct StoredTensor: Sendable {
   public let range: Range<Int>
   /// How llama.cpp's converter reordered the rows; `nil` when they are in order.
   let pairing: NeighbourPairing?
+  /// The parts of a matrix in NF4, of which `range` holds the codes; `nil` for every other format.
+  public let nf4: NF4Storage?
 
   init(
     name: String, shape: [Int], format: StorageFormat, file: MappedFile, range: Range<Int>,
-    pairing: NeighbourPairing? = nil
+    pairing: NeighbourPairing? = nil, nf4: NF4Storage? = nil
   ) {
     self.name = name
     self.shape = shape
@@ -26,6 +28,7 @@ public struct StoredTensor: Sendable {
     self.file = file
     self.range = range
     self.pairing = pairing
+    self.nf4 = nf4
   }
 
   /// The number of elements.
@@ -39,9 +42,10 @@ public struct StoredTensor: Sendable {
 
   /// The bytes as they lie in the file; valid while `file` lives.
   ///
-  /// `nil` when the rows of the file have another order than the tensor's; then decode them.
+  /// `nil` when the rows of the file have another order than the tensor's, or the tensor consists of several parts; then
+  /// decode them.
   public var bytes: UnsafeRawBufferPointer? {
-    pairing == nil ? UnsafeRawBufferPointer(rebasing: file.bytes[range]) : nil
+    pairing == nil && nf4 == nil ? UnsafeRawBufferPointer(rebasing: file.bytes[range]) : nil
   }
 
   /// Decodes rows of the matrix `[rowCount, rowLength]` to fp32.
@@ -49,6 +53,9 @@ public struct StoredTensor: Sendable {
   /// `target` must have room for `rows.count * rowLength` floats. Several threads may decode at once.
   public func decode(rows: Range<Int>, into target: UnsafeMutablePointer<Float>) throws(ModelFileError) {
     try check(rows)
+    if let nf4 {
+      return nf4.decode(rows.lowerBound * rowLength..<rows.upperBound * rowLength, into: target)
+    }
     guard let pairing else { return decodeStored(rows: rows, into: target) }
     if shape.count == 1 {
       var stored = [Float](repeating: 0, count: rowLength)
@@ -110,7 +117,10 @@ public struct StoredTensor: Sendable {
   public func prefetch() { file.prefetch(range) }
 
   /// Gives back the memory of the tensor's pages, so that loading a model does not keep the file resident.
-  public func releasePages() { file.release(range) }
+  public func releasePages() {
+    if let nf4 { return nf4.releasePages() }
+    file.release(range)
+  }
 
   /// Gives back the memory of some of the tensor's bytes.
   public func releasePages(_ bytes: Range<Int>) {
@@ -150,6 +160,11 @@ extension StoredTensor {
   func slice(_ rows: Range<Int>, name: String) -> StoredTensor? {
     guard pairing == nil, let total = shape.first, rows.lowerBound >= 0, rows.upperBound <= total, total > 0 else {
       return nil
+    }
+    if let nf4 {
+      return StoredTensor(
+        name: name, shape: [rows.count] + shape.dropFirst(), format: format, file: file, range: range,
+        nf4: nf4.skipping(rows.lowerBound * (count / total)))
     }
     let rowByteCount = range.count / total
     guard shape.count > 1 || format.block.length == 1 else { return nil }

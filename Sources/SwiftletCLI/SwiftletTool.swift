@@ -38,8 +38,10 @@ enum SwiftletTool {
   static let version = "0.1.0"
 
   static let runnable: [any RunnableCommand.Type] = [
-    TuneCommand.self, GenerateCommand.self, ChatCommand.self, DoctorCommand.self, ConvertCommand.self, EvalCommand.self,
-    ExportCommand.self, TokenizeCommand.self, TemplateCommand.self, PullCommand.self, BenchCommand.self,
+    TuneCommand.self, GenerateCommand.self, ChatCommand.self, DoctorCommand.self, ConvertCommand.self,
+    QuantizeCommand.self,
+    EvalCommand.self, ExportCommand.self, TokenizeCommand.self, TemplateCommand.self, PullCommand.self,
+    BenchCommand.self,
     SelfTestCommand.self,
     InfoCommand.self,
   ]

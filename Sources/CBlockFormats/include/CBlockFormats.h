@@ -29,3 +29,39 @@ int sl_is_finite_f32(const void *source, int64_t count);
 /// Whether all of `count` 16-bit numbers are finite; `exponent` has the bits of their exponent: 0x7F80 for bf16, 0x7C00
 /// for f16.
 int sl_is_finite_16(const void *source, int64_t count, uint16_t exponent);
+
+/// Elements of an NF4 block, and blocks that share one nested absmax.
+#define SL_NF4_BLOCK 64
+#define SL_NF4_NESTED_BLOCK 256
+
+/// What NF4's codes stand for, as parts of a block's absmax.
+extern const float sl_nf4_values[16];
+
+/// Quantizes `count` fp32 numbers to NF4 in blocks of 64, the last of which may be short: two codes in each byte, the first
+/// in the high half, and each block's absmax. The bits are bitsandbytes 0.50's (its kernels for GPUs take an approximate
+/// 1 / absmax and now and then choose the other one of two values that are as near).
+void sl_quantize_nf4(const float *source, int64_t count, uint8_t *codes, float *absmax);
+
+/// Writes bitsandbytes' signed dynamic map, 256 ascending numbers, bit for bit.
+void sl_dynamic_map(float *map);
+
+/// Double quantization of `count` absmax values in blocks of 256: codes of `map`, and the largest distance from the offset
+/// of each block. The offset is the mean, summed in double and rounded; torch sums in fp32 in an order that depends on the
+/// machine, so that its mean can differ in the last bits.
+float sl_quantize_absmax(const float *absmax, int64_t count, const float *map, uint8_t *codes, float *nested);
+/// The same around a given offset.
+void sl_quantize_absmax_from(
+  const float *absmax, int64_t count, const float *map, float offset, uint8_t *codes, float *nested);
+
+/// absmax[i] = map[codes[first + i]] · nested[(first + i) / nested_block] + offset; `nested` is fp32 at any address.
+void sl_decode_absmax(
+  const uint8_t *codes, const void *nested, const float *map, float offset, int64_t nested_block, int64_t first,
+  int64_t count, float *absmax);
+
+/// What decoded values are rounded to.
+typedef enum { SL_ROUND_NOT = 0, SL_ROUND_BF16 = 1, SL_ROUND_F16 = 2 } sl_rounding;
+
+/// Decodes elements `first` to `first + count` of NF4 codes; `absmax` begins with the block that holds `first`.
+void sl_decode_nf4(
+  const uint8_t *codes, const float *absmax, int64_t block_length, int64_t first, int64_t count, sl_rounding rounding,
+  float *out);

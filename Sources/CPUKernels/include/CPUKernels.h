@@ -7,6 +7,7 @@
 #include "headnorm.h"
 #include "linear.h"
 #include "matmul.h"
+#include "nf4.h"
 #include "rmsnorm.h"
 #include "rope.h"
 #include "swiglu.h"

@@ -112,6 +112,12 @@ extension Examination {
 }
 
 extension Examination {
+  /// The files of a folder that have to change, as they should be.
+  package func repairedFiles() throws -> [(name: String, bytes: [UInt8])] {
+    guard case .folder = patient.kind else { return [] }
+    return try FolderContents(path, edits).changed.map { (name: $0.key, bytes: $0.value) }
+  }
+
   /// Writes the tokenizer files as they should be into a folder that is there, such as an adapter's.
   public func writeTokenizerFiles(to folder: String) throws {
     try writeAtomically(tokenizerFiles(), into: folder)

@@ -5,11 +5,11 @@ import ModelFiles
 import Tokenization
 
 /// What a converted model takes along beside its weights: the tokenizer, the settings of generation, the licence.
-struct CarriedFiles {
+package struct CarriedFiles {
   /// The `config.json` that the model comes with; `nil` for a GGUF.
-  let configuration: JSONObject?
+  package let configuration: JSONObject?
   /// Names and contents of the other files.
-  private(set) var files: [(name: String, bytes: [UInt8])] = []
+  package private(set) var files: [(name: String, bytes: [UInt8])] = []
 
   private static let names: Set = [
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
@@ -17,7 +17,8 @@ struct CarriedFiles {
     "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.md", "NOTICE.txt",
   ]
 
-  init(of checkpoint: Checkpoint) throws {
+  /// Reads what lies beside a checkpoint's weights, or what a GGUF says of its tokenizer.
+  package init(of checkpoint: Checkpoint) throws {
     switch checkpoint.tokenizerSource {
     case .folder(let folder):
       configuration = try readJSON("\(folder)/config.json").object

@@ -97,7 +97,7 @@ public struct Conversion: Sendable {
   }
 
   /// The class that expresses a model in a layout.
-  private static func architecture(of checkpoint: Checkpoint, in layout: Layout) throws(ModelFileError) -> String {
+  package static func architecture(of checkpoint: Checkpoint, in layout: Layout) throws(ModelFileError) -> String {
     var model = checkpoint.configuration
     let path = checkpoint.path
     switch layout {
@@ -125,7 +125,7 @@ public struct Conversion: Sendable {
   }
 
   /// The type that weights get unless one is asked for; `nil`: the one they have.
-  private static func usualType(of checkpoint: Checkpoint) throws(ModelFileError) -> StorageFormat? {
+  package static func usualType(of checkpoint: Checkpoint) throws(ModelFileError) -> StorageFormat? {
     guard case .gguf = checkpoint.tokenizerSource else { return nil }
     let format = try checkpoint.tensor(TargetModule.down.path(layer: 0) + ".weight").format
     return [.float32, .float16].contains(format) ? format : .bfloat16

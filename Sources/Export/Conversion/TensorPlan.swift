@@ -1,17 +1,19 @@
 import ModelFiles
 
 /// A tensor of the new checkpoint and the stored ones that it is made of, one above the other.
-struct TensorPlan {
-  let entry: SafetensorsEntry
-  let parts: [StoredTensor]
+package struct TensorPlan {
+  /// The new tensor.
+  package let entry: SafetensorsEntry
+  /// The stored ones, from above.
+  package let parts: [StoredTensor]
   /// Bytes that it will take.
-  let byteCount: Int
+  package let byteCount: Int
 
   /// Bytes that are copied, and elements that are converted, at a time.
   private static let piece = 8 << 20
 
   /// The tensors of a checkpoint in a layout, in the order of the computation, others after them.
-  static func all(
+  package static func all(
     of checkpoint: Checkpoint, in layout: Conversion.Layout, as format: StorageFormat?
   ) throws(ModelFileError) -> [TensorPlan] {
     var plans: [TensorPlan] = []
@@ -37,7 +39,7 @@ struct TensorPlan {
     guard case .folder = checkpoint.tokenizerSource else { return plans }
     for name in checkpoint.tensorNames where !used.contains(name) {
       let tensor = try checkpoint.tensor(name)
-      plans.append(try TensorPlan(name, [tensor], tensor.format.isFloat ? format : nil))
+      plans.append(try TensorPlan(name, [tensor], tensor.format.isFloat || tensor.nf4 != nil ? format : nil))
     }
     return plans
   }
@@ -52,7 +54,8 @@ struct TensorPlan {
     }
     let rows = parts.reduce(0) { $0 + ($1.shape.first ?? 1) }
     let shape = first.shape.isEmpty ? [] : [rows] + first.shape.dropFirst()
-    entry = SafetensorsEntry(name, shape: shape, format: format ?? first.format)
+    // What was quantized comes back to the type it had.
+    entry = SafetensorsEntry(name, shape: shape, format: format ?? first.nf4?.originalFormat ?? first.format)
     guard let count = entry.byteCount else {
       throw ModelFileError(first.file.path, "tensor \(name) has a size, \(shape), that leaves 64 bits")
     }
@@ -61,7 +64,7 @@ struct TensorPlan {
   }
 
   /// Copies or converts all parts, piece by piece; `onPiece` receives the bytes of each.
-  func write(to writer: ShardedSafetensorsWriter, onPiece: (Int) throws -> Void) throws {
+  package func write(to writer: ShardedSafetensorsWriter, onPiece: (Int) throws -> Void) throws {
     for part in parts {
       part.prefetch()
       if part.format == entry.format, part.bytes != nil {

@@ -71,11 +71,28 @@ extension ModelConfiguration {
         throw ModelFileError(fields.path, "\(key) is \(count): mixtures of experts are not supported")
       }
     }
-    if let quantization = fields["quantization_config"], !quantization.isNull {
-      let method = quantization["quant_method"]?.string.map { " (\(quoted($0)))" } ?? ""
-      throw ModelFileError(
-        fields.path, "these weights are already quantized\(method); use the checkpoint with the original weights")
+    try refuseUnknownQuantization(fields)
+  }
+
+  /// Weights that bitsandbytes quantized to NF4 can be read; other quantized weights cannot.
+  private static func refuseUnknownQuantization(_ fields: ConfigurationFields) throws(ModelFileError) {
+    guard let quantization = fields["quantization_config"] else { return }
+    let method = quantization["quant_method"]?.string
+    var name = method.map { " (\(quoted($0)))" } ?? ""
+    if method == "bitsandbytes" {
+      if quantization["load_in_4bit"]?.bool == true {
+        // transformers' own default, where the key is missing, is FP4.
+        let type = quantization["bnb_4bit_quant_type"]?.string ?? "fp4"
+        if type == "nf4" { return }
+        name = " (bitsandbytes, \(quoted(type)))"
+      } else if quantization["load_in_8bit"]?.bool == true {
+        name = " (bitsandbytes, 8 bits)"
+      }
     }
+    throw ModelFileError(
+      fields.path,
+      "these weights are already quantized\(name), and only bitsandbytes' NF4 can be read; use the checkpoint with the "
+        + "original weights")
   }
 
   private static func headDimension(

@@ -2,7 +2,8 @@ import Glibc
 import JSONValues
 
 extension ModelConfiguration {
-  /// The `config.json` that describes this model to transformers as `architecture`, one that it can be expressed as.
+  /// The `config.json` that describes this model to transformers as `architecture`, one that it can be expressed as, with
+  /// weights that are not quantized.
   ///
   /// - Parameters:
   ///   - original: The `config.json` that the model comes with: its other keys and their order stay.
@@ -18,6 +19,7 @@ extension ModelConfiguration {
       describe(family, in: &object)
     }
     setType(format, in: &object)
+    object["quantization_config"] = nil
     return object
   }
 
