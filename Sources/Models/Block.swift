@@ -103,11 +103,47 @@ extension Block {
   /// One block over `T` packed tokens.
   ///
   /// `x` is the residual stream, `[T, hidden]`, updated in place. `normed` `[T, hidden]` and `activation` `[T,
-  /// intermediate]` are scratch, compute. `forBackward`: only what the backward pass reads is wanted, again; `x` is
-  /// then left without the MLP's part.
+  /// intermediate]` are scratch, compute.
   func forward(
     _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
-    on device: any Device, forBackward: Bool = false
+    on device: any Device
+  ) throws {
+    try attend(x, memory, normed: normed, context, on: device, attentionIsKept: false)
+    try device.rmsNorm(
+      x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
+    try gateAndUp(normed, memory, activation: activation, context, on: device)
+    try device.linear(
+      activation, down, into: [x], lowRank: memory.lowRank([.down]), accumulate: true, dropout: context.dropout)
+    try addBias(of: .down, to: x, on: device)
+  }
+
+  /// What the backward pass reads and the forward pass did not keep.
+  ///
+  /// `x` is the residual stream before the block where `kept` is less than the projections, and is used up.
+  func forwardAgain(
+    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
+    on device: any Device, kept: LayerMemory
+  ) throws {
+    guard kept < .everything else { return }
+    if kept < .projections {
+      try attend(x, memory, normed: normed, context, on: device, attentionIsKept: kept >= .attention)
+      try device.rmsNorm(
+        x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
+    } else if let xMiddle = memory.xMiddle {
+      try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: normed)
+    }
+    // The MLP's output is of no use any more; its activation is where an adapter reads it.
+    let wantsActivation = down[0].lowRank != nil
+    try gateAndUp(normed, memory, activation: wantsActivation ? activation : nil, context, on: device)
+    if wantsActivation {
+      try device.lowRankInput(activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
+    }
+  }
+
+  /// The block's first half: adds attention to the residual stream.
+  private func attend(
+    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, _ context: BlockContext, on device: any Device,
+    attentionIsKept: Bool
   ) throws {
     try device.rmsNorm(
       x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: memory.x)
@@ -115,25 +151,15 @@ extension Block {
       normed, queryKeyValue, into: [memory.headNorms?.q ?? memory.q, memory.headNorms?.k ?? memory.k, memory.v],
       lowRank: memory.lowRank([.query, .key, .value]), accumulate: false, dropout: context.dropout)
     try finishHeads(memory, context, on: device)
-    try device.attention(
-      memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
-      into: memory.attended, logSumExp: memory.logSumExp)
+    if !attentionIsKept {
+      try device.attention(
+        memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
+        into: memory.attended, logSumExp: memory.logSumExp)
+    }
     try device.linear(
       memory.attended, output, into: [x], lowRank: memory.lowRank([.output]), accumulate: true,
       dropout: context.dropout)
     try addBias(of: .output, to: x, on: device)
-    try device.rmsNorm(
-      x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
-    let wantsActivation = !forBackward || down[0].lowRank != nil
-    try gateAndUp(normed, memory, activation: wantsActivation ? activation : nil, context, on: device)
-    if forBackward {
-      guard wantsActivation else { return }
-      return try device.lowRankInput(
-        activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
-    }
-    try device.linear(
-      activation, down, into: [x], lowRank: memory.lowRank([.down]), accumulate: true, dropout: context.dropout)
-    try addBias(of: .down, to: x, on: device)
   }
 
   /// Gate and up with their biases, and the activation where it is wanted.

@@ -1,27 +1,9 @@
 import Tensors
 
-/// Which layers compute their activations again in the backward pass instead of keeping them.
-public enum RecomputePolicy: Sendable, Equatable {
-  /// Every layer keeps its activations: fastest.
-  case none
-  /// The first `count` layers keep only their input.
-  case layers(Int)
-  /// Every layer keeps only its input: least memory.
-  case all
-
-  func count(of layers: Int) -> Int {
-    switch self {
-    case .none: 0
-    case .layers(let count): min(max(count, 0), layers)
-    case .all: layers
-    }
-  }
-}
-
 /// The memory of forward and backward passes over batches of up to `capacity` tokens, and the passes themselves.
 ///
-/// All of it is one arena, planned before anything is allocated. A layer that keeps its activations has places of its own
-/// for them; layers that recompute share one set, beside the residual stream's fp32 copy that each of them keeps.
+/// All of it is one arena, planned before anything is allocated. A layer has places of its own for what it keeps; what layers
+/// compute again lies in a set of places that they share.
 final class TrainingPass {
   /// The most tokens of a batch.
   let capacity: Int
@@ -51,7 +33,7 @@ final class TrainingPass {
     var arena = ArenaPlan()
     let layout = Layout(
       model.shape, model.device, adapter: model.adapter, capacity: rows, headRows: min(headRows, rows),
-      recomputed: recompute.count(of: model.shape.layerCount), in: &arena)
+      recompute: recompute, in: &arena)
     return (layout, arena, arena.byteCount)
   }
 
@@ -75,11 +57,12 @@ final class TrainingPass {
     let gradients = gradients(rows, workspace: try workspace(for: context))
     for (index, block) in model.blocks.enumerated().reversed() {
       let memory = memory(index, rows)
-      if let kept = layout.keptInputs[index] {
-        try device.copy(arena[kept, rows: rows], to: x)
-        try block.forward(
+      let level = recompute.level(of: index, of: model.blocks.count)
+      if let kept = layout.keptInputs[index] { try device.copy(arena[kept, rows: rows], to: x) }
+      if level < .everything {
+        try block.forwardAgain(
           x, memory, normed: arena[layout.normed, rows: rows], activation: arena[layout.activation, rows: rows],
-          context, on: device, forBackward: true)
+          context, on: device, kept: level)
       }
       try block.backward(memory, gradients, context, isFirst: index == 0, on: device)
     }

@@ -131,12 +131,25 @@ import Testing
       try model.reserve(tokens: batch.tokens.count)
       let kept = try model.gradient(batch, of: adapter)
       let bytes = model.activationByteCount(tokens: batch.tokens.count, recompute: .none)
-      for policy in [RecomputePolicy.layers(1), .layers(2), .all] {
+      for policy in [
+        RecomputePolicy.layers(1), .layers(2), .all, .levels([.attention]), .levels([.attention, .input]),
+      ] {
         try model.reserve(tokens: batch.tokens.count, recompute: policy)
         let again = try model.gradient(batch, of: adapter)
         #expect(again.loss == kept.loss && again.gradient == kept.gradient, "\(test), \(policy)")
       }
       #expect(model.activationByteCount(tokens: batch.tokens.count, recompute: .all) < bytes)
+      // A norm's output again comes from what was saved of its input: to rounding.
+      for policy in [RecomputePolicy.levels([.projections]), .levels([.input, .projections])] {
+        try model.reserve(tokens: batch.tokens.count, recompute: policy)
+        let again = try model.gradient(batch, of: adapter)
+        #expect(again.loss == kept.loss)
+        let norm = kept.gradient.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+        let difference = zip(again.gradient, kept.gradient).reduce(0) { sum, pair in
+          sum + (Double(pair.0) - Double(pair.1)) * (Double(pair.0) - Double(pair.1))
+        }.squareRoot()
+        #expect(difference < (compute == .float32 ? 1e-6 : 1e-2) * norm, "\(test), \(policy)")
+      }
     }
   }
 

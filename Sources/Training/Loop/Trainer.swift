@@ -71,7 +71,8 @@ public final class Trainer {
     let longest = max(data.counts.longest, evalData?.counts.longest ?? 0)
     let row = configuration.packing ? max(configuration.maxSequenceLength, longest) : longest
     let tokens = configuration.batchSize * row
-    recompute = try model.recomputePolicy(configuration.recompute, tokens: tokens, budget: configuration.memory)
+    recompute = try model.recomputePolicy(
+      configuration.recompute, tokens: tokens, context: row, budget: configuration.memory)
     try model.reserve(tokens: tokens, recompute: recompute)
   }
 
