@@ -29,19 +29,17 @@ final class CPUMatrix: FrozenMatrix, @unchecked Sendable {
 }
 
 extension CPUDevice {
-  public func makeFrozenMatrix(
-    outputs: Int, inputs: Int, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws -> any FrozenMatrix {
-    let matrix = CPUMatrix(outputs: outputs, inputs: inputs)
-    try extend(matrix, directions: directions, decode: decode)
-    return matrix
+  public func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws -> [any FrozenMatrix]
+  {
+    try sources.map { source in
+      guard source.storage == .operands else { throw DeviceError("the CPU keeps no matrices in NF4") }
+      let matrix = CPUMatrix(outputs: source.outputs, inputs: source.inputs)
+      try extend(matrix, directions: directions, source: source)
+      return matrix
+    }
   }
 
-  public func extend(
-    _ matrix: any FrozenMatrix, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws {
+  public func extend(_ matrix: any FrozenMatrix, directions: ProductDirections, source: MatrixSource) throws {
     let matrix = try own(matrix)
     let (outputs, inputs) = (matrix.outputs, matrix.inputs)
     let forward = directions.contains(.forward) && matrix.forward == nil
@@ -56,11 +54,11 @@ extension CPUDevice {
       let range = task * block..<min(outputs, (task + 1) * block)
       let target = plain.rows(range)
       if target.dtype == .float32, let floats = target.floats {
-        try decode(range, floats)
+        try source.decode(range, floats)
       } else {
         try withUnsafeTemporaryAllocation(of: Float.self, capacity: range.count * inputs) { rows in
           guard let floats = rows.baseAddress else { return }
-          try decode(range, floats)
+          try source.decode(range, floats)
           sl_copy(
             Int64(range.count), Int64(inputs), floats, SL_F32, Int64(inputs), target.pointer, target.kernelType,
             Int64(inputs))

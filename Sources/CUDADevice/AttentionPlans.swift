@@ -7,8 +7,6 @@ final class AttentionPlans {
   private let handle: UnsafeMutableRawPointer
   private let context: CUDAContext
   private var plans: [Key: OpaquePointer?] = [:]
-  /// Whether gradients are summed in one order, at the price of memory that grows with the square of the length.
-  var isDeterministic = false
 
   private struct Key: Hashable {
     var numbers: [Int64]
@@ -53,7 +51,6 @@ final class AttentionPlans {
     _ problem: sl_attention_problem, _ addresses: sl_attention_addresses, workspace: (Int) throws -> UInt
   ) throws -> Bool {
     var problem = problem
-    problem.deterministic = isDeterministic ? 1 : 0
     let key = Key(
       numbers: [
         problem.batch, problem.length, problem.heads, problem.keyHeads, problem.width, problem.ldq, problem.ldk,

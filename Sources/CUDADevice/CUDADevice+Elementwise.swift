@@ -42,7 +42,7 @@ extension CUDADevice {
   }
 
   public func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws {
-    let rows = try own(table).weights
+    let rows = try weights(of: table)
     try launch(
       "embed", .rows(tokens.count, by: (x.columns + 7) / 8),
       [

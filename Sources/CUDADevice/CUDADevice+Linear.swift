@@ -22,25 +22,26 @@ extension CUDADevice {
     // the base's result.
     if let group, let adapters = adapters(projections, lowRank, room: x.tail) {
       try group.makeRoom(adapters.rank, on: self)
+      let open = try group.open(on: self)
       try extendInput(x, adapters, dropout)
-      try writeBehind(group, adapters)
+      try writeBehind(open, adapters)
       guard let y else {
         for (index, output) in outputs.enumerated() {
           try product(
-            x.widened(by: adapters.rank), group.rows(of: index).widened(by: adapters.rank), transposeB: true,
+            x.widened(by: adapters.rank), open.rows(of: index).widened(by: adapters.rank), transposeB: true,
             into: output, accumulate: accumulate)
         }
         return
       }
       try product(
-        x.widened(by: adapters.rank), group.widened(adapters.rank), transposeB: true, into: y, accumulate: accumulate)
+        x.widened(by: adapters.rank), open.widened(adapters.rank), transposeB: true, into: y, accumulate: accumulate)
       return
     }
     if let group, let y {
-      try product(x, group.weights, transposeB: true, into: y, accumulate: accumulate)
+      try product(x, group.open(on: self).weights, transposeB: true, into: y, accumulate: accumulate)
     } else {
       for (projection, output) in zip(projections, outputs) {
-        try product(x, own(projection.matrix).weights, transposeB: true, into: output, accumulate: accumulate)
+        try product(x, weights(of: projection.matrix), transposeB: true, into: output, accumulate: accumulate)
       }
     }
     for (index, projection) in projections.enumerated() {
@@ -75,20 +76,21 @@ extension CUDADevice {
       !drops(projections, dropout)
     {
       try group.makeRoom(adapters.rank, on: self)
-      try writeBehind(group, adapters)
-      try product(dy, group.behind(adapters.rank), into: dy.past(columns: adapters.rank))
+      let open = try group.open(on: self)
+      try writeBehind(open, adapters)
+      try product(dy, open.behind(adapters.rank), into: dy.past(columns: adapters.rank))
       try keep(dy.past(columns: adapters.rank), adapters)
       guard let dx else { return }
-      try writeBelow(group, adapters)
-      try product(dy.widened(by: adapters.rank), group.lengthened(adapters.rank), into: dx)
+      try writeBelow(open, adapters)
+      try product(dy.widened(by: adapters.rank), open.lengthened(adapters.rank), into: dx)
       return
     }
     if let dx {
       if let group, let dy {
-        try product(dy, group.weights, into: dx)
+        try product(dy, group.open(on: self).weights, into: dx)
       } else {
         for (index, projection) in projections.enumerated() {
-          try product(gradients[index], own(projection.matrix).weights, into: dx, accumulate: index > 0)
+          try product(gradients[index], weights(of: projection.matrix), into: dx, accumulate: index > 0)
         }
       }
     }
@@ -132,11 +134,11 @@ extension CUDADevice {
   }
 
   public func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {
-    try product(x, own(head).weights, transposeB: true, into: logits)
+    try product(x, weights(of: head), transposeB: true, into: logits)
   }
 
   public func logitsBackward(_ gradient: Tensor, _ head: any FrozenMatrix, into dx: Tensor) throws {
-    try product(gradient, own(head).weights, into: dx)
+    try product(gradient, weights(of: head), into: dx)
   }
 
   // MARK: Groups
@@ -236,7 +238,7 @@ extension CUDADevice {
   }
 
   /// s·B of every adapter into the columns behind the group's weights.
-  private func writeBehind(_ group: CUDAMatrixGroup, _ adapters: Adapters) throws {
+  private func writeBehind(_ group: OpenMatrices, _ adapters: Adapters) throws {
     func outputs(_ index: Int) -> UInt64 { (index < group.outputs.count ? group.outputs[index] : 0).word }
     func pair(_ index: Int) -> LowRankPair? { index < adapters.pairs.count ? adapters.pairs[index] : nil }
     let tail = group.behind(adapters.rank)
@@ -248,7 +250,7 @@ extension CUDADevice {
   }
 
   /// A of every adapter into the rows below the group's weights.
-  private func writeBelow(_ group: CUDAMatrixGroup, _ adapters: Adapters) throws {
+  private func writeBelow(_ group: OpenMatrices, _ adapters: Adapters) throws {
     let below = group.below(adapters.rank)
     var first = 0
     for case let pair? in adapters.pairs {

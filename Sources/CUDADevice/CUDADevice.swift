@@ -1,6 +1,7 @@
 // The documentation of what this implements stands in `Device`.
 // swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
 
+import CPUDevice
 import CUDADriver
 import Tensors
 
@@ -24,6 +25,13 @@ public final class CUDADevice: Device, @unchecked Sendable {
   private(set) var attentionPlans: AttentionPlans?
   private(set) lazy var arrays = HostArrays { [unowned self] in try self.upload($0, into: $1) }
   private var scratch: [Scratch: DeviceBuffer] = [:]
+  var frozenMemory = FrozenMemory()
+  /// Who times what the device does, if anybody.
+  weak var timer: CUDATimer?
+  /// The matrices that lie in the place for opened ones.
+  var openGroup: OpenGroup?
+  /// Maps of double quantization that were uploaded.
+  var maps: [(values: [Float], tensor: Tensor)] = []
 
   /// Bytes allocated now and at most.
   public private(set) var allocatedBytes = 0
@@ -32,16 +40,22 @@ public final class CUDADevice: Device, @unchecked Sendable {
   /// The first GPU, with the libraries that were found.
   ///
   /// Kernels are compiled at the first start and kept in `kernelFolder` (~/.cache/swiftlet/kernels unless given).
-  public convenience init(kernelFolder: String? = nil) throws {
-    try self.init(.found, kernelFolder: kernelFolder)
+  ///
+  /// `isDeterministic`: the same calls give the same bits, also where a library's faster way does not.
+  public convenience init(kernelFolder: String? = nil, isDeterministic: Bool = false) throws {
+    try self.init(.found, kernelFolder: kernelFolder, isDeterministic: isDeterministic)
   }
 
-  init(_ libraries: CUDALibraries, kernelFolder: String? = nil) throws {
+  init(_ libraries: CUDALibraries, kernelFolder: String? = nil, isDeterministic: Bool = false) throws {
     self.libraries = libraries
     context = try CUDAContext(libraries)
     kernels = try KernelCache(context, libraries, folder: kernelFolder ?? Self.defaultKernelFolder)
     products = try ProductPlans(context, libraries, workspace: allocate(byteCount: ProductPlans.workspaceBytes))
-    if processEnvironment()["SWIFTLET_CUDNN"] != "0" { attentionPlans = AttentionPlans(context, libraries) }
+    // cuDNN sums the gradient of q in the order in which blocks end; its other way takes memory that grows with the square
+    // of the length. Our kernels have one order.
+    if processEnvironment()["SWIFTLET_CUDNN"] != "0", !isDeterministic {
+      attentionPlans = AttentionPlans(context, libraries)
+    }
   }
 
   private static var defaultKernelFolder: String {
@@ -103,11 +117,22 @@ public final class CUDADevice: Device, @unchecked Sendable {
       for start in stride(from: 0, to: width, by: Staging.pieceBytes) {
         let count = min(Staging.pieceBytes, width - start)
         let piece = try staging.piece(count).host
-        piece.copyMemory(from: from + row * width + start, byteCount: count)
+        try copyInParallel(from + row * width + start, to: piece, count)
         try context.check(
           context.driver.pointee.copyIn(
             UInt64(tensor.address) + UInt64(row * pitch + start), piece, count, context.stream), "copying to the GPU")
       }
+    }
+  }
+
+  /// Copies host memory, large pieces on several threads: one alone is slower than the bus.
+  private func copyInParallel(_ from: UnsafeRawPointer, to: UnsafeMutableRawPointer, _ count: Int) throws {
+    let share = 512 << 10
+    guard count > 2 * share else { return to.copyMemory(from: from, byteCount: count) }
+    nonisolated(unsafe) let (from, to) = (from, to)
+    try parallel(tasks: (count + share - 1) / share) { task in
+      let start = task * share
+      (to + start).copyMemory(from: from + start, byteCount: min(share, count - start))
     }
   }
 
@@ -166,7 +191,7 @@ public final class CUDADevice: Device, @unchecked Sendable {
   }
 
   /// What an operation needs memory for that no caller keeps.
-  enum Scratch { case rowLosses, partialSums, dropped, through, attention }
+  enum Scratch { case rowLosses, partialSums, dropped, through, attention, openMatrices, absmax }
 
   /// Memory of at least `byteCount` bytes that lives until the next call for the same purpose.
   func scratch(_ purpose: Scratch, byteCount: Int) throws -> DeviceBuffer {

@@ -27,13 +27,14 @@ public final class CUDALibraries: @unchecked Sendable {
   let nvrtc: UnsafePointer<sl_nvrtc>?
   let cublasLt: UnsafePointer<sl_cublaslt>?
   let cudnn: UnsafePointer<sl_cudnn>?
+  let nccl: UnsafePointer<sl_nccl>?
 
   /// What was found by looking once, at the first use.
   public static let found = CUDALibraries(LibrarySearch())
 
   /// The command that installs what is missing; nil where nothing is, or only a driver.
   public var installCommand: String? {
-    let missing = findings.filter { $0.problem != nil }.compactMap(\.library.package)
+    let missing = findings.filter { $0.problem != nil && !$0.library.isForSeveralGPUs }.compactMap(\.library.package)
     return missing.isEmpty
       ? nil : "python3 -m pip install --target ~/.cache/swiftlet/cuda \(missing.joined(separator: " "))"
   }
@@ -54,7 +55,12 @@ public final class CUDALibraries: @unchecked Sendable {
       let usable = candidates.filter { ($0.version.first ?? 0) <= newest }.map(\.path)
       // NVRTC looks for its builtins by name alone: they must be in the process before.
       if library == .nvrtc, let path = usable.first { SharedObject.openBuiltins(beside: path) }
-      let majors = library == .cudnn ? [9] : [13, 12]
+      let majors =
+        switch library {
+        case .cudnn: [9]
+        case .nccl: [2]
+        default: [13, 12]
+        }
       return SharedObject.open(usable + majors.map { library.fileName(major: $0) })
     }
   }
@@ -68,7 +74,8 @@ public final class CUDALibraries: @unchecked Sendable {
       version: (Functions) -> String?
     ) -> UnsafePointer<Functions>? {
       guard let source = open(library) else {
-        findings.append(Finding(library: library, problem: "not found"))
+        findings.append(
+          Finding(library: library, problem: library.isForSeveralGPUs ? "not found (one GPU needs none)" : "not found"))
         return nil
       }
       let functions = UnsafeMutablePointer<Functions>.allocate(capacity: 1)
@@ -104,6 +111,10 @@ public final class CUDALibraries: @unchecked Sendable {
     cudnn = resolve(.cudnn, { sl_resolve_cudnn($0, $1, $2) }) { cudnn in
       let version = cudnn.version()
       return "\(version / 10000).\(version / 100 % 100).\(version % 100)"
+    }
+    nccl = resolve(.nccl, { sl_resolve_nccl($0, $1, $2) }) { nccl in
+      var version: Int32 = 0
+      return nccl.version(&version) == 0 ? "\(version / 10000).\(version / 100 % 100).\(version % 100)" : nil
     }
     self.findings = findings
     problem =

@@ -12,6 +12,8 @@ public enum CUDALibrary: String, Sendable, CaseIterable {
   case cublasLt = "libcublasLt"
   /// Attention, where it is at hand.
   case cudnn = "libcudnn"
+  /// Sums over several GPUs.
+  case nccl = "libnccl"
 
   /// What gives it: a package of PyPI, but for the driver.
   public var package: String? {
@@ -20,8 +22,12 @@ public enum CUDALibrary: String, Sendable, CaseIterable {
     case .nvrtc: "nvidia-cuda-nvrtc"
     case .cublasLt: "nvidia-cublas"
     case .cudnn: "nvidia-cudnn-cu13"
+    case .nccl: "nvidia-nccl-cu13"
     }
   }
+
+  /// Whether one GPU does without it.
+  var isForSeveralGPUs: Bool { self == .nccl }
 
   /// The file that a dynamic loader would be asked for.
   func fileName(major: Int?) -> String { major.map { "\(rawValue).so.\($0)" } ?? "\(rawValue).so.1" }

@@ -25,6 +25,9 @@ static const char elementwise[] = {
 static const char matmul[] = {
 #embed "Kernels/matmul.cu"
   , 0};
+static const char nf4[] = {
+#embed "Kernels/nf4.cu"
+  , 0};
 static const char rmsnorm[] = {
 #embed "Kernels/rmsnorm.cu"
   , 0};
@@ -44,6 +47,7 @@ static const sl_kernel_source sources[] = {
   {"crossentropy.cu", crossentropy},
   {"elementwise.cu", elementwise},
   {"matmul.cu", matmul},
+  {"nf4.cu", nf4},
   {"rmsnorm.cu", rmsnorm},
   {"rope.cu", rope},
   {"swiglu.cu", swiglu},

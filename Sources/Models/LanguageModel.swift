@@ -19,6 +19,7 @@ public final class LanguageModel {
   let head: any FrozenMatrix
   let rotary: RotaryTables
   private let checkpoint: Checkpoint?
+  private let storage: WeightStorage
   private let embedding: TokenEmbedding
   private let headName: String
   private var training: TrainingPass?
@@ -27,27 +28,31 @@ public final class LanguageModel {
   /// Loads `checkpoint` onto `device`.
   ///
   /// `directions`: `.forward` to generate and evaluate; both to train.
-  public convenience init(_ checkpoint: Checkpoint, on device: any Device, directions: ProductDirections = .forward)
-    throws
-  {
-    try self.init(checkpoint.configuration, checkpoint, on: device, directions: directions)
+  public convenience init(
+    _ checkpoint: Checkpoint, on device: any Device, directions: ProductDirections = .forward,
+    storage: WeightStorage = .operands
+  ) throws {
+    try self.init(checkpoint.configuration, checkpoint, on: device, directions: directions, storage: storage)
   }
 
   /// A model of random weights, which knows nothing and takes as long as one that does.
-  package convenience init(random configuration: ModelConfiguration, on device: any Device) throws {
-    try self.init(configuration, nil, on: device, directions: [.forward, .backward])
+  package convenience init(
+    random configuration: ModelConfiguration, on device: any Device, storage: WeightStorage = .operands
+  ) throws {
+    try self.init(configuration, nil, on: device, directions: [.forward, .backward], storage: storage)
   }
 
   private init(
     _ configuration: ModelConfiguration, _ checkpoint: Checkpoint?, on device: any Device,
-    directions: ProductDirections
+    directions: ProductDirections, storage: WeightStorage
   ) throws {
     let shape = ModelShape(configuration)
     self.checkpoint = checkpoint
     self.configuration = configuration
     self.device = device
     self.shape = shape
-    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions)
+    self.storage = storage
+    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions, storage: storage)
     let embeddingName = "model.embed_tokens.weight"
     headName = configuration.tiesEmbeddings ? embeddingName : "lm_head.weight"
     finalNorm = try loader.vector("model.norm.weight", count: shape.hidden)
@@ -71,7 +76,7 @@ public final class LanguageModel {
   /// Packs the weights for the backward pass too, where that has not been done.
   public func prepareForTraining() throws {
     guard checkpoint != nil else { return }
-    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: .backward)
+    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: .backward, storage: storage)
     try loader.extend(head, headName)
     for (layer, block) in blocks.enumerated() {
       for module in TargetModule.allCases {

@@ -7,6 +7,7 @@ struct WeightLoader {
   let checkpoint: Checkpoint?
   let device: any Device
   let directions: ProductDirections
+  var storage = WeightStorage.operands
 
   /// The stored tensor of that name, its shape checked.
   func stored(_ name: String, rows: Int, columns: Int) throws -> StoredTensor {
@@ -32,21 +33,24 @@ struct WeightLoader {
         ($0 ^ UInt64($1)) &* 1_099_511_628_211
       }
       return try device.makeRandomMatrices(
-        outputs: parts.map(\.outputs), inputs: inputs, bound: 1 / Float(inputs).squareRoot(), seed: seed)
+        outputs: parts.map(\.outputs), inputs: inputs, bound: 1 / Float(inputs).squareRoot(), seed: seed,
+        storage: storage(of: parts[0].name))
     }
     let tensors = try parts.map { try stored($0.name, rows: $0.outputs, columns: inputs) }
     defer { for tensor in tensors { tensor.releasePages() } }
-    return try device.makeFrozenMatrices(outputs: parts.map(\.outputs), inputs: inputs, directions: directions) {
-      try tensors[$0].decode(rows: $1, into: $2)
-      try tensors[$0].requireFinite($2, count: $1.count * inputs)
-    }
+    return try device.makeFrozenMatrices(
+      tensors.map { $0.source(storage: storage(of: $0.name)) }, directions: directions)
   }
 
   /// Makes a matrix serve this loader's directions too.
   func extend(_ matrix: any FrozenMatrix, _ name: String) throws {
     let tensor = try stored(name, rows: matrix.outputs, columns: matrix.inputs)
     defer { tensor.releasePages() }
-    try device.extend(matrix, directions: directions) { try tensor.decode(rows: $0, into: $1) }
+    try device.extend(matrix, directions: directions, source: tensor.source(storage: storage(of: name)))
+  }
+
+  private func storage(of tensor: String) -> FrozenStorage {
+    storage[tensor.hasSuffix(".weight") ? String(tensor.dropLast(".weight".count)) : tensor]
   }
 
   /// An fp32 vector `[1, count]`.
@@ -63,6 +67,37 @@ struct WeightLoader {
       if let base = buffer.baseAddress { try tensor.requireFinite(base, count: count) }
     }
     return try device.tensor(values)
+  }
+}
+
+extension StoredTensor {
+  /// The matrix for a device; rows that hold no finite numbers are an error.
+  func source(storage: FrozenStorage) -> MatrixSource {
+    MatrixSource(outputs: rowCount, inputs: rowLength, storage: storage, stored: storedRows) { rows, target in
+      try decode(rows: rows, into: target)
+      try requireFinite(target, count: rows.count * rowLength)
+    }
+  }
+
+  /// The rows as they are stored, where they are floats of 16 or 32 bits in order.
+  private var storedRows: MatrixSource.Stored? {
+    let dtype: DType
+    switch format {
+    case .bfloat16: dtype = .bfloat16
+    case .float16: dtype = .float16
+    case .float32: dtype = .float32
+    default: return nil
+    }
+    guard bytes != nil else { return nil }
+    return MatrixSource.Stored(dtype: dtype) { rows, target in
+      let width = rowLength * dtype.byteCount
+      guard let bytes, rows.upperBound * width <= bytes.count else {
+        throw ModelError("tensor \(name) has no rows \(rows)")
+      }
+      let part = UnsafeRawBufferPointer(rebasing: bytes[rows.lowerBound * width..<rows.upperBound * width])
+      if let base = part.baseAddress { target.copyMemory(from: base, byteCount: part.count) }
+      try requireFinite(UnsafeRawBufferPointer(start: target, count: part.count))
+    }
   }
 }
 

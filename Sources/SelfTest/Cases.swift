@@ -11,6 +11,8 @@ struct Case: Sendable {
   var name: String
   /// Whether the reference in double precision is too slow for it; the CPU device in fp32 is then the only one.
   var isLarge = false
+  /// Whether the CPU device, which has no NF4, cannot be asked.
+  var isInNF4 = false
   /// Runs the operation and records what came out.
   var run: @Sendable (Trial) throws -> Void
 
@@ -78,6 +80,8 @@ struct LinearShape: Sendable {
   /// Whether tensors are laid out as a device that multiplies groups as one asks for.
   var sideBySide = true
   var floatOutput = false
+  /// How the first matrix is kept, and how the others are.
+  var storage: (first: FrozenStorage, others: FrozenStorage) = (.operands, .operands)
 
   var name: String {
     var text = "linear \(rows) × \(inputs) → \(outputs.map(String.init).joined(separator: "+"))"
@@ -86,6 +90,11 @@ struct LinearShape: Sendable {
     if floatOutput { text += " fp32" }
     if dropout > 0 { text += " dropout \(dropout)" }
     if !sideBySide { text += " apart" }
+    switch storage {
+    case (.operands, .operands): break
+    case (.operands, _): text += ", all but the first in NF4"
+    case (.nf4(let resident), _): text += resident ? ", NF4 dequantized once" : ", NF4"
+    }
     return text
   }
 }
@@ -104,6 +113,15 @@ extension Case {
       LinearShape(rows: 32, inputs: 48, outputs: [40, 16, 16], ranks: [8, 8, 8], sideBySide: false),
       LinearShape(rows: 31, inputs: 50, outputs: [64, 64], ranks: [8, 8], dropout: 0.25),
       LinearShape(rows: 8, inputs: 64, outputs: [32], ranks: [96]),
+      LinearShape(
+        rows: 64, inputs: 64, outputs: [96, 32, 32], ranks: [8, 8, 8],
+        storage: (.nf4(resident: false), .nf4(resident: false))),
+      LinearShape(rows: 33, inputs: 320, outputs: [120], ranks: [4], storage: (.nf4(resident: true), .operands)),
+      LinearShape(
+        rows: 32, inputs: 40, outputs: [72, 24], ranks: [0, 4], storage: (.operands, .nf4(resident: false))),
+      LinearShape(
+        rows: 1, inputs: 128, outputs: [300, 300], ranks: [0, 0],
+        storage: (.nf4(resident: false), .nf4(resident: false))),
     ].map(linear)
     + [(1, 64, 300), (33, 50, 129), (64, 64, 512)].map { rows, inputs, vocabulary in
       Case(name: "head \(rows) × \(inputs) → \(vocabulary)") { trial in
@@ -120,7 +138,8 @@ extension Case {
     }
 
   static func linear(_ shape: LinearShape) -> Case {
-    Case(name: shape.name) { trial in
+    let isInNF4 = shape.storage.first != .operands || shape.storage.others != .operands
+    return Case(name: shape.name, isInNF4: isInNF4) { trial in
       let device = trial.device
       let tail = shape.sideBySide ? device.operandTail(ranks: shape.ranks) : nil
       // Tensors of the group: side by side with room behind them, or each on its own.
@@ -138,7 +157,9 @@ extension Case {
         return tensors
       }
       let x = try filled(group([shape.inputs], device.computeType, tail: tail))[0]
-      let matrices = try trial.matrices(shape.outputs, shape.inputs)
+      let matrices = try trial.matrices(
+        shape.outputs, shape.inputs,
+        kept: shape.outputs.indices.map { $0 == 0 ? shape.storage.first : shape.storage.others })
       // Every A, then every B, one after the other, as an adapter keeps them.
       let ranks = shape.ranks
       let count = zip(ranks, shape.outputs).reduce(0) { $0 + $1.0 * (shape.inputs + $1.1) }

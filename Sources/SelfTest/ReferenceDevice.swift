@@ -82,20 +82,17 @@ final class ReferenceDevice: Device, @unchecked Sendable {
 
   // MARK: Matrices
 
-  func makeFrozenMatrix(
-    outputs: Int, inputs: Int, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws -> any FrozenMatrix {
-    var values = [Float](repeating: 0, count: outputs * inputs)
-    try values.withUnsafeMutableBufferPointer { values in
-      if let base = values.baseAddress { try decode(0..<outputs, base) }
+  func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws -> [any FrozenMatrix] {
+    try sources.map { source in
+      var values = [Float](repeating: 0, count: source.outputs * source.inputs)
+      try values.withUnsafeMutableBufferPointer { values in
+        if let base = values.baseAddress { try source.decode(0..<source.outputs, base) }
+      }
+      if source.storage != .operands { values = NF4Reference.rounded(values) }
+      return Matrix(source.outputs, source.inputs, values)
     }
-    return Matrix(outputs, inputs, values)
   }
-  func extend(
-    _ matrix: any FrozenMatrix, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws {}
+  func extend(_ matrix: any FrozenMatrix, directions: ProductDirections, source: MatrixSource) throws {}
 
   private func weight(_ matrix: any FrozenMatrix, _ row: Int, _ column: Int) -> Double {
     guard let matrix = matrix as? Matrix else { return .nan }

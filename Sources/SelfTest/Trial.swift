@@ -81,15 +81,17 @@ final class Trial {
   }
 
   /// A frozen matrix of random values, or several that share their input.
-  func matrices(_ outputs: [Int], _ inputs: Int) throws -> [any FrozenMatrix] {
+  func matrices(_ outputs: [Int], _ inputs: Int, kept storages: [FrozenStorage]? = nil) throws -> [any FrozenMatrix] {
     let scale = 1 / Float(inputs).squareRoot()
-    let all = outputs.map { values($0 * inputs, scale) }
-    return try device.makeFrozenMatrices(outputs: outputs, inputs: inputs, directions: [.forward, .backward]) {
-      index, rows, target in
-      for (offset, value) in all[index][rows.lowerBound * inputs..<rows.upperBound * inputs].enumerated() {
-        target[offset] = value
+    let sources = outputs.enumerated().map { index, outputs in
+      let all = values(outputs * inputs, scale)
+      return MatrixSource(outputs: outputs, inputs: inputs, storage: storages?[index] ?? .operands) { rows, target in
+        for (offset, value) in all[rows.lowerBound * inputs..<rows.upperBound * inputs].enumerated() {
+          target[offset] = value
+        }
       }
     }
+    return try device.makeFrozenMatrices(sources, directions: [.forward, .backward])
   }
 
   /// Notes a tensor that came out.

@@ -59,6 +59,9 @@ package final class Benchmark {
     package var gradientNorm: Double?
     /// Where the time of one more repetition went, as fractions that add up to 1.
     package var shares: [(name: String, share: Double)]
+    /// Floating-point operations that the work itself needs, per second, nothing counted that is computed again; nil where
+    /// nobody counts them.
+    package var operationsPerSecond: Double?
   }
 
   /// What the device calls itself.
@@ -66,20 +69,30 @@ package final class Benchmark {
   private let timed: TimedDevice
   private let model: LanguageModel
   private let text: [Int32]
+  /// Bytes that a run may take; nil: what is free.
+  private let memory: Int?
 
   /// Loads a model.
   ///
   /// `text` is repeated as often as needed; where it is empty, tokens are drawn from a fixed seed.
-  package init(_ checkpoint: Checkpoint, on device: any Device, text: [Int32] = []) throws {
+  package init(
+    _ checkpoint: Checkpoint, on device: any Device, storage: WeightStorage = .operands, memory: Int? = nil,
+    text: [Int32] = []
+  ) throws {
     timed = TimedDevice(device)
-    model = try LanguageModel(checkpoint, on: timed)
+    model = try LanguageModel(checkpoint, on: timed, storage: storage)
+    self.memory = memory
     self.text = text
   }
 
   /// A model of random weights in the shape of `configuration`.
-  package init(random configuration: ModelConfiguration, on device: any Device) throws {
+  package init(
+    random configuration: ModelConfiguration, on device: any Device, storage: WeightStorage = .operands,
+    memory: Int? = nil
+  ) throws {
     timed = TimedDevice(device)
-    model = try LanguageModel(random: configuration, on: timed)
+    model = try LanguageModel(random: configuration, on: timed, storage: storage)
+    self.memory = memory
     text = []
   }
 
@@ -122,9 +135,11 @@ package final class Benchmark {
     defer { model.attach(nil) }
     let optimizer = try AdapterOptimizer(adapter, on: timed)
     let tokens = batch * length
-    try model.reserve(tokens: tokens, recompute: try model.recomputePolicy(.auto, tokens: tokens, budget: nil))
+    try model.reserve(
+      tokens: tokens, recompute: try model.recomputePolicy(.auto, tokens: tokens, context: length, budget: memory))
     var step = 0
-    return try measure(workload, tokens: batch * length, repetitions) {
+    let operations = model.configuration.trainingOperations(context: length) * Double(tokens)
+    return try measure(workload, tokens: tokens, repetitions, operations: operations) {
       let result = try model.trainingStep(
         [self.batch(batch, length, at: step * batch * length)], optimizer, learningRate: 2e-4, seed: 3407)
       step += 1
@@ -133,11 +148,10 @@ package final class Benchmark {
   }
 
   private func measure(
-    _ workload: Workload, tokens: Int, _ repetitions: Int, _ work: () throws -> (loss: Double?, norm: Double?)
+    _ workload: Workload, tokens: Int, _ repetitions: Int, operations: Double? = nil,
+    _ work: () throws -> (loss: Double?, norm: Double?)
   ) throws -> Row {
     var result: (loss: Double?, norm: Double?)
-    // Shares come from a repetition of their own: timing every operation keeps a GPU from working ahead.
-    timed.isTiming = false
     for _ in 0..<2 { result = try work() }
     var seconds: [Double] = []
     for _ in 0..<max(1, repetitions) {
@@ -147,18 +161,18 @@ package final class Benchmark {
       seconds.append(Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
     }
     let median = seconds.sorted()[seconds.count / 2]
-    timed.isTiming = true
-    timed.reset()
+    // Shares come from a repetition of their own, so that the others run without marks.
     let start = ContinuousClock.now
-    _ = try work()
+    let times = try timed.timing { _ = try work() }
     let elapsed = (ContinuousClock.now - start).components
     let total = Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
-    var shares = TimedDevice.Share.allCases.map { ($0.rawValue, (timed.seconds[$0] ?? 0) / total) }
-    shares.append(("other", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))
+    var shares = TimeShare.allCases.map { ($0.rawValue, (times[$0] ?? 0) / total) }
+    // What is left: the device waits for the host, or the host works by itself.
+    shares.append(("idle", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))
     return Row(
       name: workload.name, tokensPerSecond: Double(tokens) / median, stepSeconds: median,
       peakBytes: timed.memory?.peak ?? ProcessMemory.peakByteCount, loss: result.loss, gradientNorm: result.norm,
-      shares: shares)
+      shares: shares, operationsPerSecond: operations.map { $0 / median })
   }
 
   private func batch(_ count: Int, _ length: Int, at start: Int) -> PackedBatch {
@@ -180,5 +194,14 @@ package final class Benchmark {
     var best = 0
     for index in logits.indices where logits[index] > logits[best] { best = index }
     return Int32(clamping: best)
+  }
+}
+
+extension ModelConfiguration {
+  /// Floating-point operations of one token's training with frozen weights: 4 per weight and token, forward and the
+  /// gradient of the input, adapters left out; and attention's seven products over half of all pairs.
+  func trainingOperations(context: Int) -> Double {
+    let weights = Double(projectionParameterCount + vocabularySize * hiddenSize)
+    return 4 * weights + Double(layerCount * 7 * context * headCount * headDimension)
   }
 }

@@ -11,6 +11,12 @@ public struct LoadOptions: Sendable {
   public var device: TrainingConfiguration.DeviceChoice
   /// Operand type of matrix products.
   public var compute: TrainingConfiguration.Compute
+  /// How the frozen weights are kept.
+  public var quantization = TrainingConfiguration.Quantization.none
+  /// Whether the same run gives the same bits on a GPU too, at some speed.
+  public var isDeterministic = false
+  /// Bytes that the model and what is done with it may take on its device; nil: what is free.
+  public var memory: Int?
   /// Threads; nil: one per CPU.
   public var threads: Int?
   /// Folder of a PEFT adapter to put beside the weights.
@@ -72,8 +78,14 @@ public final class Model {
     let treated = try TreatedTokenizer(checkpoint.tokenizerSource, chatTemplate: options.chatTemplate)
     if options.strict { try treated.examination.requireSound() }
     let device = try DeviceSelection.device(
-      options.device, compute: options.compute, threads: options.threads, note: options.onFallback)
-    let model = Model(path: name, treated, language: try LanguageModel(checkpoint, on: device))
+      options.device, compute: options.compute, threads: options.threads,
+      isDeterministic: options.isDeterministic, note: options.onFallback)
+    let model = Model(
+      path: name, treated,
+      language: try LanguageModel(
+        checkpoint, on: device,
+        storage: DeviceSelection.storage(
+          options.quantization, of: checkpoint.configuration, on: device, memory: options.memory)))
     if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
     return model
   }

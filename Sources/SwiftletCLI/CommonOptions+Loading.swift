@@ -30,6 +30,7 @@ extension ModelOptions {
       options.onFallback = { StandardError.write("swiftlet: \($0)\n") }
       options.compute = arguments[compute]
       options.threads = arguments[threads]
+      options.quantization = arguments[quantization]
       options.chatTemplate = try arguments[chatTemplate].map { try ChatTemplate(file: $0) }
       // A run that was interrupted has its adapter in a checkpoint.
       options.adapter = try arguments[adapter].map { try AdapterExport.adapterFolder(in: $0) }

@@ -3,6 +3,7 @@ import Training
 
 extension TrainingConfiguration.DeviceChoice: CommandChoice {}
 extension TrainingConfiguration.Compute: CommandChoice {}
+extension TrainingConfiguration.Quantization: CommandChoice {}
 
 /// The model and how it is loaded: the same words in every command.
 enum ModelOptions {
@@ -22,7 +23,13 @@ enum ModelOptions {
   static let threads = Option<Int?>(
     "threads", "N", in: 1...4096, group: "Machine", "Threads; one per CPU when not given.")
 
+  static let quantization = Option(
+    "quantization", "none|nf4", default: TrainingConfiguration.Quantization.none, group: "Machine",
+    "How the frozen weights are kept: nf4 takes 4 bits each.")
+
   static let machine = [device.declaration, compute.declaration, threads.declaration]
+  /// What decides how a model is loaded, the machine included.
+  static let loading = machine + [quantization.declaration]
 }
 
 /// How the next token is drawn.

@@ -27,6 +27,8 @@ public protocol Device: AnyObject, Sendable {
   var memory: (used: Int, peak: Int, free: Int)? { get }
   /// Begins to count the memory's peak anew.
   func resetPeak()
+  /// A timer of this device's own; nil where an operation is over when it returns, and the host's clock is as good.
+  func makeTimer() throws -> (any DeviceTimer)?
 
   // MARK: Memory
 
@@ -47,27 +49,16 @@ public protocol Device: AnyObject, Sendable {
 
   // MARK: Matrices
 
-  /// Takes in a frozen matrix of `outputs` rows and `inputs` columns. `decode` writes the rows of a range as dense fp32,
-  /// and may be called from several threads at once.
-  func makeFrozenMatrix(
-    outputs: Int, inputs: Int, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws -> any FrozenMatrix
-  /// Takes in frozen matrices that are multiplied with the same x, as ``makeFrozenMatrix(outputs:inputs:directions:decode:)``
-  /// does with each; `decode` receives a matrix's index first.
-  func makeFrozenMatrices(
-    outputs: [Int], inputs: Int, directions: ProductDirections,
-    decode: @Sendable (Int, Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws -> [any FrozenMatrix]
+  /// Takes in frozen matrices that are multiplied with the same x, one for each source.
+  func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws -> [any FrozenMatrix]
   /// Frozen matrices of one input, of uniform random values in ±bound, for measurements without a checkpoint; they serve
   /// both directions.
-  func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64) throws -> [any FrozenMatrix]
+  func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage) throws
+    -> [any FrozenMatrix]
   /// Row `tokens[i]` of `table` becomes row i of `x` (residual `[tokens, inputs]`); where ``embedsTokens``.
   func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws
-  /// Makes `matrix` serve `directions` as well; `decode` must give the same rows as when it was made.
-  func extend(
-    _ matrix: any FrozenMatrix, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void) throws
+  /// Makes `matrix` serve `directions` as well; `source` must give the same rows as when it was made.
+  func extend(_ matrix: any FrozenMatrix, directions: ProductDirections, source: MatrixSource) throws
 
   /// y_j = x · W_jᵀ + (dropout(x) · A_jᵀ) · (s·B_j)ᵀ for each projection j of a group that reads the same x.
   /// - x: compute `[T, inputs]`.

@@ -1,41 +1,37 @@
-/// A device that does what another does and adds up where the time goes.
-///
-/// Each operation is followed by a synchronization, so that a device which works in the background is timed fairly too;
-/// such a device runs faster without, so timing can be paused.
+/// A device that does what another does and, when asked, adds up where the time goes.
 package final class TimedDevice: Device, @unchecked Sendable {
-  /// What an operation's time counts as.
-  package enum Share: String, Sendable, CaseIterable {
-    /// Products with the frozen weights and the adapters, and the activation between them where a device does both at once.
-    case matrixProducts = "matrix_products"
-    /// Attention.
-    case attention
-    /// Norms, rotation, activation, biases.
-    case elementwise
-    /// The head's cross-entropy, without its products.
-    case crossEntropy = "cross_entropy"
-    /// AdamW, clipping, and the adapter's copies.
-    case optimizer
-    /// Copies, gathers, uploads.
-    case memory
-  }
-
-  /// Seconds of each share since the last ``reset()``.
-  package private(set) var seconds: [Share: Double] = [:]
-  /// Whether operations are timed.
-  package var isTiming = true
   private let base: any Device
+  private var isTiming = false
+  /// The device's own timer; where it has none, operations are over when they return, and `seconds` adds them up.
+  private var timer: (any DeviceTimer)?
+  private var seconds: [TimeShare: Double] = [:]
 
   /// Times `base`.
   package init(_ base: any Device) { self.base = base }
 
-  /// Forgets the times.
-  package func reset() { seconds = [:] }
+  /// Runs `work` and returns the seconds of each share of it.
+  package func timing(_ work: () throws -> Void) throws -> [TimeShare: Double] {
+    seconds = [:]
+    timer = try base.makeTimer()
+    isTiming = true
+    defer {
+      isTiming = false
+      timer = nil
+    }
+    try work()
+    return try timer?.seconds() ?? seconds
+  }
 
-  private func time<Result>(_ share: Share, _ work: () throws -> Result) throws -> Result {
+  private func time<Result>(_ share: TimeShare, _ work: () throws -> Result) throws -> Result {
     guard isTiming else { return try work() }
+    if let timer {
+      try timer.begin(share)
+      let result = try work()
+      try timer.end()
+      return result
+    }
     let start = ContinuousClock.now
     let result = try work()
-    try base.synchronize()
     let elapsed = (ContinuousClock.now - start).components
     seconds[share, default: 0] += Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
     return result
@@ -51,6 +47,7 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func operandTail(ranks: [Int]) -> Int? { base.operandTail(ranks: ranks) }
   package var memory: (used: Int, peak: Int, free: Int)? { base.memory }
   package func resetPeak() { base.resetPeak() }
+  package func makeTimer() throws -> (any DeviceTimer)? { try base.makeTimer() }
   package var embedsTokens: Bool { base.embedsTokens }
   package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
     base.attentionWorkspace(shape, spans)
@@ -79,29 +76,22 @@ package final class TimedDevice: Device, @unchecked Sendable {
 
   // MARK: Matrices
 
-  package func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64) throws -> [any FrozenMatrix]
-  {
-    try base.makeRandomMatrices(outputs: outputs, inputs: inputs, bound: bound, seed: seed)
+  package func makeRandomMatrices(
+    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage
+  ) throws -> [any FrozenMatrix] {
+    try base.makeRandomMatrices(outputs: outputs, inputs: inputs, bound: bound, seed: seed, storage: storage)
   }
   package func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws {
     try time(.memory) { try base.embed(tokens, table, into: x) }
   }
-  package func makeFrozenMatrix(
-    outputs: Int, inputs: Int, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws -> any FrozenMatrix {
-    try base.makeFrozenMatrix(outputs: outputs, inputs: inputs, directions: directions, decode: decode)
+  package func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws
+    -> [any FrozenMatrix]
+  {
+    try base.makeFrozenMatrices(sources, directions: directions)
   }
-  package func makeFrozenMatrices(
-    outputs: [Int], inputs: Int, directions: ProductDirections,
-    decode: @Sendable (Int, Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws -> [any FrozenMatrix] {
-    try base.makeFrozenMatrices(outputs: outputs, inputs: inputs, directions: directions, decode: decode)
+  package func extend(_ matrix: any FrozenMatrix, directions: ProductDirections, source: MatrixSource) throws {
+    try base.extend(matrix, directions: directions, source: source)
   }
-  package func extend(
-    _ matrix: any FrozenMatrix, directions: ProductDirections,
-    decode: @Sendable (Range<Int>, UnsafeMutablePointer<Float>) throws -> Void
-  ) throws { try base.extend(matrix, directions: directions, decode: decode) }
   package func linear(
     _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
     dropout: DropoutKey?

@@ -22,6 +22,14 @@ public struct TrainingConfiguration: Sendable, Equatable {
     case fp32
   }
 
+  /// How the frozen weights of the projections are kept.
+  public enum Quantization: String, Sendable, CaseIterable {
+    /// As they are, in the operand type.
+    case none
+    /// In 4 bits: NF4 with double quantization, as bitsandbytes has it.
+    case nf4
+  }
+
   /// How the learning rate falls after the warm-up.
   public enum Scheduler: String, Sendable, CaseIterable {
     /// A straight line to `minLearningRateRatio` × peak at the last step.
@@ -76,6 +84,10 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var device = DeviceChoice.auto
   /// Operand type of matrix products.
   public var compute = Compute.auto
+  /// The same run gives the same bits on a GPU too.
+  public var deterministic = false
+  /// How frozen weights are kept.
+  public var quantization = Quantization.none
   /// Threads; nil means one per CPU of the affinity mask.
   public var threads: Int?
   /// Memory the run may use, in bytes; nil means what the machine has free.

@@ -115,6 +115,10 @@ extension TrainingOption {
   private static let machineOptions: [TrainingOption] = [
     .choice("device", .machine, \.device, "Where to compute."),
     .choice("compute", .machine, \.compute, aliases: ["precision"], "Operand type of matrix products."),
+    .flag(
+      "deterministic", .machine, \.deterministic,
+      "The same run gives the same bits on a GPU too, at some speed; on the CPU it always does."),
+    .choice("quantization", .machine, \.quantization, "How the frozen weights are kept: nf4 takes 4 bits each."),
     .scalar(
       "threads", .machine, \.threads, .integer, "N", "Threads; one per CPU when not given."),
     .byteCount(

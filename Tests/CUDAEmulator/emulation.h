@@ -47,6 +47,13 @@ static inline float widen(u16 x) {
   memcpy(&value, &bits, 4);
   return value;
 }
+static inline float __uint_as_float(u32 bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline u32 narrow2(float low, float high) { return narrow(low) | (u32)narrow(high) << 16; }
 static inline float power2(float x) { return exp2f(x); }
 

@@ -100,6 +100,8 @@
   F(int, finalize, "cudnnBackendFinalize", (void *descriptor))                                                           \
   F(int, execute, "cudnnBackendExecute", (void *handle, void *plan, void *pack))
 
+#define SL_NCCL_FUNCTIONS(F) F(int, version, "ncclGetVersion", (int *version))
+
 /// CUDA_MEMCPY2D.
 typedef struct {
   size_t sourceX, sourceY;
@@ -135,6 +137,8 @@ typedef struct { SL_NVRTC_FUNCTIONS(SL_FIELD) } sl_nvrtc;
 typedef struct { SL_CUBLASLT_FUNCTIONS(SL_FIELD) } sl_cublaslt;
 /// libcudnn.
 typedef struct { SL_CUDNN_FUNCTIONS(SL_FIELD) } sl_cudnn;
+/// libnccl.
+typedef struct { SL_NCCL_FUNCTIONS(SL_FIELD) } sl_nccl;
 #undef SL_FIELD
 
 /// The address of `symbol`, or NULL.
@@ -145,6 +149,7 @@ const char *_Nullable sl_resolve_driver(sl_driver *driver, sl_resolver resolve, 
 const char *_Nullable sl_resolve_nvrtc(sl_nvrtc *nvrtc, sl_resolver resolve, void *_Nullable context);
 const char *_Nullable sl_resolve_cublaslt(sl_cublaslt *cublaslt, sl_resolver resolve, void *_Nullable context);
 const char *_Nullable sl_resolve_cudnn(sl_cudnn *cudnn, sl_resolver resolve, void *_Nullable context);
+const char *_Nullable sl_resolve_nccl(sl_nccl *nccl, sl_resolver resolve, void *_Nullable context);
 
 /// A product of row-major matrices: C[m, n] = op(A) · op(B), A and B bf16, C bf16 or fp32, added to when accumulate.
 /// op transposes where asked: A is then stored [k, m], B [n, k]. Alignments: bytes that the addresses are multiples of.

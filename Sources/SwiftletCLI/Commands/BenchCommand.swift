@@ -3,6 +3,7 @@ import CommandLineParsing
 import Glibc
 import JSONValues
 import ModelFiles
+import Models
 import Swiftlet
 import Training
 
@@ -20,8 +21,20 @@ enum BenchCommand: RunnableCommand {
   )
   private static let text = Option<String?>(
     "text", "FILE", "Time the model's tokenizer on a text instead, by one thread; it needs no weights.")
+  private static let weights = Option(
+    "weights", "auto|resident|on-use", default: Weights.auto,
+    "With --quantization: dequantized once and kept, or for each use; auto: as memory allows.")
+  private static let memory = Option<String?>(
+    "memory", "SIZE", "Memory to stay within, such as 24GB; what is free when not given.")
   private static let repetitions = Option(
     "repetitions", aliases: ["steps"], "N", default: 5, in: 1...10000, "Timed repetitions after two that warm up.")
+
+  /// When quantized weights are dequantized.
+  enum Weights: String, CaseIterable, CommandChoice {
+    case auto
+    case resident
+    case onUse = "on-use"
+  }
 
   static let command = Command(
     name: "bench", summary: "Time training, prompts and answers on this machine.",
@@ -30,9 +43,10 @@ enum BenchCommand: RunnableCommand {
       "--model phi-4 --device cuda --workload train:2x2048",
     ],
     options: [
-      model.declaration, workload.declaration, text.declaration, repetitions.declaration,
+      model.declaration, workload.declaration, text.declaration, repetitions.declaration, weights.declaration,
+      memory.declaration,
       JSONOption.json.declaration,
-    ] + ModelOptions.machine)
+    ] + ModelOptions.loading)
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[model] else {
@@ -49,11 +63,31 @@ enum BenchCommand: RunnableCommand {
     let device = try DeviceSelection.device(
       arguments[ModelOptions.device], compute: arguments[ModelOptions.compute],
       threads: arguments[ModelOptions.threads], note: { StandardError.write("swiftlet: \($0)\n") })
+    let budget = try arguments[memory].map { text in
+      guard let bytes = parseByteCount(text) else {
+        throw InputFailure("--memory: \"\(text)\" is not a size such as 24GB or 512MiB")
+      }
+      return bytes
+    }
+    func storage(_ configuration: ModelConfiguration) -> WeightStorage {
+      let automatic = DeviceSelection.storage(
+        arguments[ModelOptions.quantization], of: configuration, on: device, memory: budget)
+      guard arguments[ModelOptions.quantization] == .nf4 else { return automatic }
+      return switch arguments[weights] {
+      case .auto: automatic
+      case .resident: .nf4(resident: true)
+      case .onUse: .nf4(resident: false)
+      }
+    }
     let benchmark =
       if let shape = KnownShapes.configuration(path) {
-        try Benchmark(random: shape, on: device)
+        try Benchmark(random: shape, on: device, storage: storage(shape), memory: budget)
       } else {
-        try readingInput { try Benchmark(Checkpoint.open(path: ModelOptions.path(path)), on: device) }
+        try readingInput {
+          let checkpoint = try Checkpoint.open(path: ModelOptions.path(path))
+          return try Benchmark(
+            checkpoint, on: device, storage: storage(checkpoint.configuration), memory: budget)
+        }
       }
     for workload in workloads {
       let row = try benchmark.run(workload, repetitions: arguments[repetitions])
@@ -93,6 +127,7 @@ enum BenchCommand: RunnableCommand {
     object["loss"] = row.loss.map { .number($0) }
     object["grad_norm"] = row.gradientNorm.map { .number($0) }
     object["shares"] = .object(JSONObject(row.shares.map { (key: $0.name, value: .number($0.share)) }))
+    object["tflops"] = row.operationsPerSecond.map { .number($0 / 1e12) }
     object["device"] = .string("\(Machine.current.processor), \(device)")
     object["commit"] = commit
     return JSONValue.object(object).serialized() + "\n"

@@ -15,7 +15,7 @@ enum ChatCommand: RunnableCommand {
       ModelOptions.adapter.declaration, ModelOptions.chatTemplate.declaration, ModelOptions.strict.declaration,
       system.declaration,
     ] + SamplingArguments.declarations
-      + ModelOptions.machine)
+      + ModelOptions.loading)
 
   static func run(_ arguments: ParsedArguments) throws {
     let model = try ModelOptions.load(arguments)

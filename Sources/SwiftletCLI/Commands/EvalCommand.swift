@@ -20,7 +20,7 @@ enum EvalCommand: RunnableCommand {
       perplexity.declaration, window.declaration, maxTokens.declaration, ModelOptions.adapter.declaration,
       ModelOptions.strict.declaration,
       JSONOption.json.declaration,
-    ] + ModelOptions.machine)
+    ] + ModelOptions.loading)
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[perplexity] else { throw InputFailure("--perplexity is missing; name a text file") }

@@ -20,7 +20,7 @@ enum GenerateCommand: RunnableCommand {
       prompt.declaration, messages.declaration, system.declaration, raw.declaration,
       ModelOptions.chatTemplate.declaration, ModelOptions.adapter.declaration, ModelOptions.strict.declaration,
       JSONOption.json.declaration,
-    ] + SamplingArguments.declarations + ModelOptions.machine)
+    ] + SamplingArguments.declarations + ModelOptions.loading)
 
   static func run(_ arguments: ParsedArguments) throws {
     let given = try givenPrompt(arguments)

@@ -37,6 +37,9 @@ enum TuneCommand: RunnableCommand {
       options.device = configuration.device
       options.onFallback = { StandardError.write("swiftlet: \($0)\n") }
       options.compute = configuration.compute
+      options.isDeterministic = configuration.deterministic
+      options.quantization = configuration.quantization
+      options.memory = configuration.memory
       options.threads = configuration.threads
       options.chatTemplate = try configuration.chatTemplate.map { try ChatTemplate(file: $0) }
       options.strict = configuration.strict

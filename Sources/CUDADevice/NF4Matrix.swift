@@ -1,0 +1,155 @@
+import Tensors
+
+/// A matrix in NF4 on the GPU; see ``NF4Blocks``.
+struct NF4Matrix {
+  var rows: Int
+  var columns: Int
+  /// Two elements in each byte: `[1, rows · columns / 2]`.
+  var codes: Tensor
+  var absmax: Absmax
+
+  /// What codes of a block of 64 are multiplied by.
+  enum Absmax {
+    /// fp32 `[1, blocks]`.
+    case plain(Tensor)
+    /// Codes `[1, blocks]` into `map` (fp32 `[1, 256]`), `nested` fp32 `[1, blocks / 256]`, `offset` fp32 `[1, 1]`.
+    case nested(codes: Tensor, nested: Tensor, map: Tensor, offset: Tensor, first: Int)
+  }
+
+  /// Bytes of codes and absmax.
+  var byteCount: Int {
+    let rest =
+      switch absmax {
+      case .plain(let values): values.byteCount
+      case .nested(let codes, let nested, _, let offset, _): codes.byteCount + nested.byteCount + offset.byteCount
+      }
+    return codes.byteCount + rest
+  }
+
+  static func blockCount(_ elements: Int) -> Int { (elements + NF4Blocks.blockLength - 1) / NF4Blocks.blockLength }
+  static func nestedCount(_ blocks: Int) -> Int {
+    (blocks + NF4Blocks.nestedBlockLength - 1) / NF4Blocks.nestedBlockLength
+  }
+}
+
+/// Device memory for many tensors that live as long as the model: blocks of 32 MiB, cut from the front.
+///
+/// The driver gives whole pages of 2 MiB; a model in NF4 has hundreds of tensors smaller than that.
+final class FrozenMemory {
+  private static let blockBytes = 32 << 20
+  private var block: DeviceBuffer?
+  private var used = 0
+
+  /// A dense tensor of undefined content.
+  func tensor(rows: Int = 1, columns: Int, _ dtype: DType, on device: CUDADevice) throws -> Tensor {
+    let bytes = (rows * columns * dtype.byteCount + 255) / 256 * 256
+    if bytes >= Self.blockBytes {
+      return Tensor(try device.allocate(byteCount: bytes), rows: rows, columns: columns, dtype: dtype)
+    }
+    if block == nil || used + bytes > Self.blockBytes {
+      block = try device.allocate(byteCount: Self.blockBytes)
+      used = 0
+    }
+    guard let block else { throw DeviceError("no memory was given") }
+    defer { used += bytes }
+    return Tensor(block, byteOffset: used, rows: rows, columns: columns, dtype: dtype)
+  }
+}
+
+extension CUDADevice {
+  /// Room for a matrix that is about to be quantized.
+  func makeNF4(rows: Int, columns: Int) throws -> NF4Matrix {
+    guard columns % 8 == 0 else {
+      throw DeviceError("NF4 on a GPU wants rows of a multiple of 8 elements, \(columns) were given")
+    }
+    let blocks = NF4Matrix.blockCount(rows * columns)
+    func room(_ columns: Int, _ dtype: DType) throws -> Tensor {
+      try frozenMemory.tensor(columns: columns, dtype, on: self)
+    }
+    return NF4Matrix(
+      rows: rows, columns: columns, codes: try room(rows * columns / 2, .uint8),
+      absmax: .nested(
+        codes: try room(blocks, .uint8), nested: try room(NF4Matrix.nestedCount(blocks), .float32),
+        map: try dynamicMap(),
+        offset: try room(1, .float32), first: 0))
+  }
+
+  /// Quantizes `count` elements at `address` to the codes from element `first` on, a multiple of 64; absmax values go to
+  /// `absmax` (fp32), to be quantized when all are there.
+  func quantize(
+    _ address: UInt64, _ dtype: DType, count: Int, to matrix: NF4Matrix, from first: Int, absmax: Tensor
+  ) throws {
+    let name =
+      switch dtype {
+      case .bfloat16: "bf16"
+      case .float16: "f16"
+      default: "f32"
+      }
+    let threads = (NF4Matrix.blockCount(count) * 8 + 31) / 32 * 32
+    try launch(
+      "nf4_quantize_\(name)", Grid(x: min((threads + 255) / 256, context.multiprocessors * 16), threadsX: 256),
+      [
+        count.word, address, UInt64(matrix.codes.address) + UInt64(first / 2),
+        UInt64(absmax.address) + UInt64(first / NF4Blocks.blockLength * 4), (address % 16 == 0).word,
+      ])
+  }
+
+  /// Double quantization: the matrix's absmax from the values in `absmax`.
+  func quantizeAbsmax(_ absmax: Tensor, to matrix: NF4Matrix) throws {
+    guard case .nested(let codes, let nested, let map, let offset, _) = matrix.absmax else { return }
+    let count = codes.count
+    let runs = (count + 16_383) / 16_384
+    let sums = Tensor(
+      try scratch(.partialSums, byteCount: (runs + 1) * 8), rows: 1, columns: (runs + 1) * 8, dtype: .uint8)
+    let total = UInt64(sums.address) + UInt64(runs * 8)
+    try launch("nf4_partial_sums", Grid(x: runs, threadsX: 256), [count.word, absmax.word, sums.word])
+    try launch("sum_doubles", Grid(x: 1, threadsX: 256), [runs.word, sums.word, total])
+    try launch(
+      "nf4_quantize_absmax", Grid(x: nested.count, threadsX: 256),
+      [count.word, absmax.word, total, map.word, codes.word, nested.word, offset.word])
+  }
+
+  /// The matrix's elements, rounded to bf16, into `target` `[rows, columns]`.
+  func dequantize(_ matrix: NF4Matrix, into target: Tensor) throws {
+    let grid = Grid.rows(matrix.rows, by: matrix.columns / 8)
+    // Threads stride over what a grid of a few blocks per multiprocessor leaves, so that each fills its tables once.
+    let most = max(1, context.multiprocessors * 16 / grid.x)
+    let small = Grid(x: grid.x, y: min(grid.y, most), threadsX: grid.threadsX, threadsY: grid.threadsY)
+    let size = [matrix.rows.word, matrix.columns.word, matrix.codes.word]
+    let output = [target.word, target.rowStride.word, isAligned(target).word]
+    switch matrix.absmax {
+    case .plain(let values): try launch("nf4_dequantize_plain", small, size + [values.word] + output)
+    case .nested(let codes, let nested, let map, let offset, let first):
+      try launch(
+        "nf4_dequantize", small,
+        size + [codes.word, nested.word, map.word, offset.word, first.word] + output)
+    }
+  }
+
+  /// Opens matrices in the place for such, unless they are there already.
+  func opened(_ group: CUDAMatrixGroup, _ layout: OpenMatrices.Layout, _ parts: [CUDAMatrixGroup.Part]) throws
+    -> OpenMatrices
+  {
+    let buffer = try scratch(.openMatrices, byteCount: layout.byteCount)
+    let open = OpenMatrices(outputs: layout.outputs, storage: layout.tensor(buffer))
+    if let openGroup, openGroup.group === group, openGroup.layout == layout, openGroup.buffer === buffer { return open }
+    openGroup = nil
+    try timer?.begin(.dequantization)
+    for (index, part) in parts.enumerated() {
+      switch part {
+      case .nf4(let matrix): try dequantize(matrix, into: open.rows(of: index))
+      case .operands(let tensor): try copy(tensor, to: open.rows(of: index))
+      }
+    }
+    try timer?.end()
+    openGroup = OpenGroup(group: group, layout: layout, buffer: buffer)
+    return open
+  }
+
+  /// What lies in the place for opened matrices.
+  struct OpenGroup {
+    weak var group: CUDAMatrixGroup?
+    var layout: OpenMatrices.Layout
+    var buffer: DeviceBuffer
+  }
+}
