@@ -16,10 +16,16 @@ extension CPUDevice {
     }
     for (index, projection) in projections.enumerated() {
       let y = outputs[index]
-      try multiply(x, projection.matrix, .forward, into: y, accumulate: accumulate)
-      guard let pair = projection.lowRank, let s = lowRank[index] else { continue }
+      guard let pair = projection.lowRank, let s = lowRank[index] else {
+        try multiply(x, projection.matrix, .forward, into: y, accumulate: accumulate)
+        continue
+      }
       try product(dropped(x, pair, dropout), pair.a, transposeB: true, into: s)
-      try product(s, pair.scaledB, transposeB: true, into: y, accumulate: true)
+      // What an adapter adds early in training is less than bf16 can hold beside the base's result.
+      try roundingOnce(y, accumulate: accumulate) { sum in
+        try multiply(x, projection.matrix, .forward, into: sum, accumulate: accumulate)
+        try product(s, pair.scaledB, transposeB: true, into: sum, accumulate: true)
+      }
     }
   }
 
@@ -45,20 +51,26 @@ extension CPUDevice {
       return try fusedGradientsOfB(gradients, projections, lowRank: lowRank)
     }
     for (index, projection) in projections.enumerated() {
-      let dy = gradients[index]
-      if let dx { try multiply(dy, projection.matrix, .backward, into: dx, accumulate: index > 0) }
       guard let pair = projection.lowRank, let s = lowRank[index], let ds = lowRankGradients[index] else { continue }
-      try product(dy, pair.scaledB, into: ds)
-      if let gradient = pair.gradientB { try product(dy, s, transposeA: true, into: gradient, accumulate: true) }
-      guard let dx else { continue }
-      if let dropout, pair.dropout > 0 {
-        let through = try scratchMatrix(rows: dx.rows, columns: dx.columns)
+      try product(gradients[index], pair.scaledB, into: ds)
+      if let gradient = pair.gradientB {
+        try product(gradients[index], s, transposeA: true, into: gradient, accumulate: true)
+      }
+    }
+    guard let dx else { return }
+    try roundingOnce(dx, accumulate: false) { sum in
+      for (index, projection) in projections.enumerated() {
+        try multiply(gradients[index], projection.matrix, .backward, into: sum, accumulate: index > 0)
+        guard let pair = projection.lowRank, lowRank[index] != nil, let ds = lowRankGradients[index] else { continue }
+        guard let dropout, pair.dropout > 0 else {
+          try product(ds, pair.a, into: sum, accumulate: true)
+          continue
+        }
+        let through = try scratchMatrix(.dropped, rows: sum.rows, columns: sum.columns)
         try product(ds, pair.a, into: through)
         sl_dropout_backward(
-          Int64(dx.rows), Int64(dx.columns), through.floats, through.stride, dx.pointer, dx.stride, dx.kernelType,
-          pair.dropout, dropout.seed, pair.dropoutStream(dropout))
-      } else {
-        try product(ds, pair.a, into: dx, accumulate: true)
+          Int64(sum.rows), Int64(sum.columns), through.floats, through.stride, sum.pointer, sum.stride,
+          sum.kernelType, pair.dropout, dropout.seed, pair.dropoutStream(dropout))
       }
     }
   }
@@ -86,6 +98,15 @@ extension CPUDevice {
   }
 
   // MARK: Products
+
+  /// Lets `body` sum into `y` (which it adds to where `accumulate`), in fp32 also where y is bf16.
+  private func roundingOnce(_ y: Tensor, accumulate: Bool, _ body: (Tensor) throws -> Void) throws {
+    guard y.dtype == .bfloat16 else { return try body(y) }
+    let sum = try scratchMatrix(.sum, rows: y.rows, columns: y.columns)
+    if accumulate { try copy(y, to: sum) }
+    try body(sum)
+    try copy(sum, to: y)
+  }
 
   private func multiply(
     _ x: Tensor, _ matrix: any FrozenMatrix, _ direction: ProductDirections, into y: Tensor, accumulate: Bool
@@ -115,7 +136,7 @@ extension CPUDevice {
   /// x as a pair's A sees it: x itself, or a dropped copy that lives until the next call.
   private func dropped(_ x: Tensor, _ pair: LowRankPair, _ dropout: DropoutKey?) throws -> Tensor {
     guard let dropout, pair.dropout > 0 else { return x }
-    let copy = try scratchMatrix(rows: x.rows, columns: x.columns)
+    let copy = try scratchMatrix(.dropped, rows: x.rows, columns: x.columns)
     let y = Tensor(copy.buffer, rows: x.rows, columns: x.columns, dtype: x.dtype)
     sl_dropout(
       Int64(x.rows), Int64(x.columns), x.pointer, x.stride, y.pointer, y.stride, x.kernelType, pair.dropout,

@@ -26,7 +26,7 @@ public final class CPUDevice: Device, @unchecked Sendable {
   public let residualType = DType.float32
   public let rowAlignment = 32
   let kernelType: sl_dtype
-  private var scratch: DeviceBuffer?
+  private var scratch: [Scratch: DeviceBuffer] = [:]
 
   /// A device that computes in `compute`; `threads` nil: SWIFTLET_THREADS, else the CPUs this process may run on.
   public init(compute: Compute = .automatic, threads: Int? = nil) {
@@ -137,15 +137,19 @@ public final class CPUDevice: Device, @unchecked Sendable {
 
   public func synchronize() throws {}
 
-  /// An fp32 matrix that lives until the next call; for values that no caller keeps.
-  func scratchMatrix(rows: Int, columns: Int) throws -> Tensor {
+  /// What an operation needs memory for that no caller keeps.
+  enum Scratch { case dropped, sum }
+
+  /// An fp32 matrix that lives until the next call for the same purpose.
+  func scratchMatrix(_ purpose: Scratch, rows: Int, columns: Int) throws -> Tensor {
     let byteCount = rows * columns * 4
     let buffer: DeviceBuffer
-    if let scratch, scratch.byteCount >= byteCount {
-      buffer = scratch
+    if let known = scratch[purpose], known.byteCount >= byteCount {
+      buffer = known
     } else {
+      scratch[purpose] = nil
       buffer = try allocate(byteCount: byteCount)
-      scratch = buffer
+      scratch[purpose] = buffer
     }
     return Tensor(buffer, rows: rows, columns: columns, dtype: .float32)
   }
