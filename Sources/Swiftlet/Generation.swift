@@ -24,12 +24,18 @@ public struct GenerationOptions: Sendable, Equatable {
   public var sampling: SamplingOptions
   /// Texts that end the generation; they are not part of the result.
   public var stop: [String]
+  /// Whether special tokens that messages spell become their ids; else they are text like any other.
+  public var parseSpecialTokens: Bool
 
   /// Options; by default the likeliest tokens, 256 at most.
-  public init(maxTokens: Int = 256, sampling: SamplingOptions = SamplingOptions(), stop: [String] = []) {
+  public init(
+    maxTokens: Int = 256, sampling: SamplingOptions = SamplingOptions(), stop: [String] = [],
+    parseSpecialTokens: Bool = false
+  ) {
     self.maxTokens = maxTokens
     self.sampling = sampling
     self.stop = stop
+    self.parseSpecialTokens = parseSpecialTokens
   }
 }
 
@@ -61,10 +67,13 @@ public struct Generation: Sendable, Equatable {
 
 extension Model {
   /// The tokens of a prompt as the model reads them.
-  public func tokens(of prompt: Prompt) throws -> [Int32] {
+  ///
+  /// A text is the model's own language, special tokens included. What messages spell stays text, unless
+  /// `parseSpecialTokens` asks for ids.
+  public func tokens(of prompt: Prompt, parseSpecialTokens: Bool = false) throws -> [Int32] {
     switch prompt {
     case .text(let text): tokenizer.encode(text)
-    case .messages(let messages): try tokenizer.encodePrompt(messages)
+    case .messages(let messages): try tokenizer.encodePrompt(messages, parseSpecialTokens: parseSpecialTokens)
     }
   }
 
@@ -73,7 +82,7 @@ extension Model {
   public func generate(
     _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), onText: ((String) -> Bool)? = nil
   ) throws -> Generation {
-    let tokens = try tokens(of: prompt)
+    let tokens = try tokens(of: prompt, parseSpecialTokens: options.parseSpecialTokens)
     guard !tokens.isEmpty else { throw ModelError("the prompt is empty: give it at least one token") }
     guard options.maxTokens > 0 else { throw ModelError("at least one token must be asked for") }
     guard tokens.count < configuration.contextLength else {

@@ -88,6 +88,6 @@ extension SamplingArguments {
       sampling: SamplingOptions(
         temperature: arguments[temperature], topP: arguments[topP], topK: arguments[topK], minP: arguments[minP],
         repetitionPenalty: arguments[repetitionPenalty], seed: arguments[seed]),
-      stop: arguments[stop])
+      stop: arguments[stop], parseSpecialTokens: arguments[ModelOptions.parseSpecial])
   }
 }

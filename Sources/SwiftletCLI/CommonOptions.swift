@@ -11,6 +11,9 @@ enum ModelOptions {
   static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
   static let strict = Option(
     flag: "strict", "Refuse a model whose tokenizer or template has a defect, instead of repairing it in memory.")
+  static let parseSpecial = Option(
+    flag: "parse-special",
+    "Turn special tokens that messages spell into their ids, as transformers does; without it they stay text.")
   static let chatTemplate = Option<String?>(
     "chat-template", "FILE", "Chat template (Jinja) to use instead of the model's own.")
   static let template = Option<String?>(

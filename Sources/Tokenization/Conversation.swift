@@ -62,19 +62,39 @@ extension Tokenizer {
     _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, addGenerationPrompt: Bool = false,
     continuesFinalMessage: Bool = false, templateName: String? = nil, variables: JSONObject = [:]
   ) throws -> String {
-    try Conversation(self, messages, tools, documents, templateName, variables).text(
-      addGenerationPrompt: addGenerationPrompt, continuesFinalMessage: continuesFinalMessage)
+    try Conversation(self, messages, tools, documents, templateName, variables, guardsContent: false).text(
+      addGenerationPrompt: addGenerationPrompt, continuesFinalMessage: continuesFinalMessage
+    ).text
   }
 
   /// The ids of a conversation that ends where the assistant is to answer.
+  ///
+  /// Special tokens that messages, tools or documents spell stay text, unless `parseSpecialTokens` asks for their ids, as
+  /// transformers gives them. Throws as ``renderConversation(_:tools:documents:addGenerationPrompt:continuesFinalMessage:templateName:variables:)``.
   public func encodePrompt(
     _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, templateName: String? = nil,
-    variables: JSONObject = [:]
+    variables: JSONObject = [:], parseSpecialTokens: Bool = false
   ) throws -> [Int32] {
-    let text = try renderConversation(
+    try encodeRendering(
       messages, tools: tools, documents: documents, addGenerationPrompt: true, templateName: templateName,
-      variables: variables)
-    return encode(text, addSpecialTokens: false)
+      variables: variables, parseSpecialTokens: parseSpecialTokens
+    ).ids
+  }
+
+  /// The text of a conversation, and its ids.
+  ///
+  /// The parameters are those of ``renderConversation(_:tools:documents:addGenerationPrompt:continuesFinalMessage:templateName:variables:)``
+  /// and of ``encodePrompt(_:tools:documents:templateName:variables:parseSpecialTokens:)``.
+  public func encodeRendering(
+    _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, addGenerationPrompt: Bool = false,
+    continuesFinalMessage: Bool = false, templateName: String? = nil, variables: JSONObject = [:],
+    parseSpecialTokens: Bool = false
+  ) throws -> (text: String, ids: [Int32]) {
+    let conversation = try Conversation(
+      self, messages, tools, documents, templateName, variables, guardsContent: !parseSpecialTokens)
+    let rendered = try conversation.text(
+      addGenerationPrompt: addGenerationPrompt, continuesFinalMessage: continuesFinalMessage)
+    return (rendered.text, encode(rendered: rendered.text, seams: rendered.seams, tracksRanges: false).ids)
   }
 
   /// Tokens of a conversation, and which of them are the assistant's.
@@ -82,12 +102,15 @@ extension Tokenizer {
   /// The template writes BOS itself where it wants one: none is added. What is the assistant's is what the template
   /// marks with `{% generation %}`; without that, it is derived from what the template writes before and after. A turn
   /// whose calls of tools the template does not write, and nothing else either, is no response: an empty answer is not
-  /// what the data says. Throws as ``renderConversation(_:tools:documents:addGenerationPrompt:continuesFinalMessage:templateName:variables:)``.
+  /// what the data says. Special tokens that messages spell stay text, unless `parseSpecialTokens` asks for their ids.
+  /// Throws as ``renderConversation(_:tools:documents:addGenerationPrompt:continuesFinalMessage:templateName:variables:)``.
   public func encodeConversation(
     _ messages: JSONValue, tools: JSONValue? = nil, documents: JSONValue? = nil, templateName: String? = nil,
-    variables: JSONObject = [:]
+    variables: JSONObject = [:], parseSpecialTokens: Bool = false
   ) throws -> MaskedTokens {
-    try Conversation(self, messages, tools, documents, templateName, variables).encode()
+    try Conversation(
+      self, messages, tools, documents, templateName, variables, guardsContent: !parseSpecialTokens
+    ).encode()
   }
 }
 
@@ -96,17 +119,19 @@ private struct Conversation {
   private let tokenizer: Tokenizer
   private let template: ChatTemplate
   private let messages: [JSONValue]
-  private let values: [TemplateValue]
-  private let tools: TemplateValue?
-  private let documents: TemplateValue?
+  private var values: [TemplateValue]
+  private var tools: TemplateValue?
+  private var documents: TemplateValue?
   private let variables: JSONObject
+  /// Keeps special tokens in messages text; its marks are in the values.
+  private var contentGuard: ContentGuard?
   /// The same for each rendering, so that a clock in the template does not make them differ.
   private let now = TemplateTime.now
 
   init(
     _ tokenizer: Tokenizer, _ messages: JSONValue, _ tools: JSONValue?, _ documents: JSONValue?,
-    _ templateName: String?, _ more: JSONObject
-  ) throws(TokenizationError) {
+    _ templateName: String?, _ more: JSONObject, guardsContent: Bool
+  ) throws {
     let tools = tools.flatMap { $0.isNull ? nil : $0 }
     let documents = documents.flatMap { $0.isNull ? nil : $0 }
     let template = try tokenizer.chatTemplates.template(named: templateName, hasTools: tools != nil)
@@ -128,21 +153,66 @@ private struct Conversation {
     var variables = tokenizer.templateVariables
     for (name, value) in more { variables[name] = value }
     self.variables = variables
+    if guardsContent { try guardContent() }
   }
 
-  func render(
-    _ values: [TemplateValue]? = nil, addGenerationPrompt: Bool = false
+  /// Puts marks behind what special tokens in messages could begin with.
+  private mutating func guardContent() throws {
+    let candidates = try ContentGuard.candidates(
+      tokenizer, template, values + [tools, documents].compactMap { $0 }, variables)
+    guard !candidates.isEmpty else { return }
+    let plain = try render().text
+    for candidate in candidates {
+      var guarded = self
+      guarded.values = values.map(candidate.marking)
+      guarded.tools = tools.map(candidate.marking)
+      guarded.documents = documents.map(candidate.marking)
+      guarded.contentGuard = candidate
+      if let text = try? guarded.render().text, PythonText.isSame(text, plain) {
+        self = guarded
+        return
+      }
+      guard candidate.marksLittle else { continue }
+      if candidate.hasEscapedMark(try guarded.render().text) {
+        throw TokenizationError(
+          "the template writes special tokens of messages in another spelling; take them out of the messages, or allow "
+            + "them there (--parse-special)")
+      }
+      self = guarded
+    }
+  }
+
+  private func renderMarked(
+    _ values: [TemplateValue]?, addGenerationPrompt: Bool
   ) throws(TemplateError) -> ChatTemplate.Rendering {
     try template.render(
       values ?? self.values, tools: tools, documents: documents, addGenerationPrompt: addGenerationPrompt,
       variables: variables, limits: ChatTemplate.Limits(), now: now)
   }
 
-  func text(addGenerationPrompt: Bool, continuesFinalMessage: Bool) throws(TemplateError) -> String {
-    guard continuesFinalMessage else { return try render(addGenerationPrompt: addGenerationPrompt).text }
+  func render(
+    _ values: [TemplateValue]? = nil, addGenerationPrompt: Bool = false
+  ) throws(TemplateError) -> ChatTemplate.Rendering {
+    var rendering = try renderMarked(values, addGenerationPrompt: addGenerationPrompt)
+    if let contentGuard {
+      let bare = contentGuard.removingMarks(rendering.text, ranges: rendering.generationRanges)
+      (rendering.text, rendering.seams, rendering.generationRanges) = (bare.text, bare.seams, bare.ranges)
+    }
+    return rendering
+  }
+
+  func text(
+    addGenerationPrompt: Bool, continuesFinalMessage: Bool
+  ) throws(TemplateError) -> (text: String, seams: [Int]) {
+    guard continuesFinalMessage else {
+      let rendering = try render(addGenerationPrompt: addGenerationPrompt)
+      return (rendering.text, rendering.seams)
+    }
     var values = values
     let final = try FinalMessage(in: &values, of: template.source)
-    return try final.cut(render(values, addGenerationPrompt: addGenerationPrompt).text)
+    let text = try final.cut(renderMarked(values, addGenerationPrompt: addGenerationPrompt).text)
+    guard let bare = contentGuard?.removingMarks(text) else { return (text, []) }
+    return (bare.text, bare.seams)
   }
 
   /// A rendering of other messages as bytes; `nil` where the template refuses them.
@@ -154,7 +224,7 @@ private struct Conversation {
 
   func encode() throws(TemplateError) -> MaskedTokens {
     let rendering = try render()
-    let encoding = tokenizer.encodeWithOffsets(rendering.text, addSpecialTokens: false)
+    let encoding = tokenizer.encode(rendered: rendering.text, seams: rendering.seams)
     let text = Array(rendering.text.utf8)
     var responses: [Range<Int>] = []
     var losses: [MaskedTokens.Loss] = []
@@ -308,9 +378,9 @@ private struct Conversation {
 
   /// The text where a message of the assistant's says nothing but a mark.
   private func textWithMark(at index: Int, _ text: [UInt8]) -> [UInt8]? {
-    guard let role = messages[index]["role"] else { return nil }
+    guard case .dictionary(let message) = values[index], let role = message["role"] else { return nil }
     var plain = TemplateDictionary()
-    plain["role"] = TemplateValue(role)
+    plain["role"] = role
     plain["content"] = .string(Self.mark(notIn: text))
     var others = values
     others[index] = .dictionary(plain)

@@ -28,6 +28,8 @@ public final class Tokenizer: Sendable {
   private let tokens: [String]
   private let isPresent: [Bool]
   private let isSpecialID: [Bool]
+  /// The tokens that no content becomes.
+  let controls: ControlTokens
   private let ids: TokenTable
   private let model: TokenModel
   private let normalizer: Normalizer?
@@ -62,12 +64,27 @@ public final class Tokenizer: Sendable {
     var isSpecialID = [Bool](repeating: false, count: vocabulary.tokens.count)
     for token in addedTokens where token.isSpecial { isSpecialID[Int(token.id)] = true }
     self.isSpecialID = isSpecialID
-    originalFinder = AddedTokenFinder(
-      addedTokens.filter { !$0.isNormalized }.map { ($0, Array($0.content.utf8)) })
-    normalizedFinder = AddedTokenFinder(
-      addedTokens.filter(\.isNormalized).map { token in
-        (token, Self.normalized(token.content, parts.normalizer))
-      })
+    func special(_ name: String) -> Int32? { parts.specialTokenIDs[name] }
+    bosTokenID = special("bos_token")
+    eosTokenID = special("eos_token")
+    padTokenID = special("pad_token")
+    unkTokenID = special("unk_token")
+    specialTokens = parts.specialTokens
+    chatTemplates = parts.chatTemplates
+    endOfTurnTokenIDs = TurnMarkers.endOfTurnTokenIDs(
+      templates: parts.chatTemplates, specialTokens: parts.specialTokens, addedTokens: addedTokens,
+      eos: special("eos_token"), more: parts.moreEndTokenIDs)
+    let original = addedTokens.filter { !$0.isNormalized }.map { (token: $0, text: Array($0.content.utf8)) }
+    let normalized = addedTokens.filter(\.isNormalized).map { token in
+      (token: token, text: Self.normalized(token.content, parts.normalizer))
+    }
+    let controls = ControlTokens(
+      vocabularySize: vocabulary.tokens.count,
+      original + normalized + normalized.map { ($0.token, Array($0.token.content.utf8)) },
+      roles: [bosTokenID, eosTokenID, padTokenID].compactMap { $0 } + endOfTurnTokenIDs, unknown: unkTokenID)
+    self.controls = controls
+    originalFinder = AddedTokenFinder(original, controls: controls)
+    normalizedFinder = AddedTokenFinder(normalized, controls: controls)
     let decoder = TokenDecoder(parts.decoder)
     self.decoder = decoder
     var decoded = vocabulary.tokens
@@ -81,16 +98,6 @@ public final class Tokenizer: Sendable {
     }
     self.normalizedTokens = normalizedTokens
     tokenBytes = TokenBytes(decoded, isPresent: vocabulary.isPresent, decoder, verbatim: parts.verbatimTokens)
-    func special(_ name: String) -> Int32? { parts.specialTokenIDs[name] }
-    bosTokenID = special("bos_token")
-    eosTokenID = special("eos_token")
-    padTokenID = special("pad_token")
-    unkTokenID = special("unk_token")
-    specialTokens = parts.specialTokens
-    chatTemplates = parts.chatTemplates
-    endOfTurnTokenIDs = TurnMarkers.endOfTurnTokenIDs(
-      templates: parts.chatTemplates, specialTokens: parts.specialTokens, addedTokens: addedTokens,
-      eos: special("eos_token"), more: parts.moreEndTokenIDs)
   }
 
   private static func normalized(_ text: String, _ normalizer: Normalizer?) -> [UInt8] {
@@ -157,11 +164,18 @@ public final class Tokenizer: Sendable {
     }
   }
 
+  /// The ids of a rendered conversation, with the range of each.
+  ///
+  /// What ends at one of `seams` (places in its UTF-8, in order) is a message's: no control token is found with it.
+  func encode(rendered text: String, seams: [Int], tracksRanges: Bool = true) -> Encoding {
+    encode(text, false, true, tracksRanges: tracksRanges, seams: seams)
+  }
+
   /// Forgets the words of earlier calls, so that a measurement begins where a program does.
   package func forgetWords() { scratches.removeAll() }
 
   private func encode(
-    _ text: String, _ addSpecialTokens: Bool, _ parseSpecialTokens: Bool, tracksRanges: Bool
+    _ text: String, _ addSpecialTokens: Bool, _ parseSpecialTokens: Bool, tracksRanges: Bool, seams: [Int] = []
   ) -> Encoding {
     var text = text
     var result = Encoding()
@@ -171,7 +185,7 @@ public final class Tokenizer: Sendable {
     }
     let length = text.withUTF8 { bytes in
       if let base = bytes.baseAddress, !bytes.isEmpty {
-        encode(base, bytes.count, findsSpecial: parseSpecialTokens, tracksRanges: tracksRanges, &result)
+        encode(base, bytes.count, findsControls: parseSpecialTokens, seams, tracksRanges: tracksRanges, &result)
       }
       return bytes.count
     }
@@ -183,26 +197,36 @@ public final class Tokenizer: Sendable {
   }
 
   private func encode(
-    _ text: UnsafePointer<UInt8>, _ count: Int, findsSpecial: Bool, tracksRanges: Bool, _ result: inout Encoding
+    _ text: UnsafePointer<UInt8>, _ count: Int, findsControls: Bool, _ seams: [Int], tracksRanges: Bool,
+    _ result: inout Encoding
   ) {
+    func isContent(_ range: Range<Int>) -> Bool {
+      let seam = seams.partitioningIndex { $0 > range.lowerBound }
+      return seam < seams.count && seams[seam] <= range.upperBound
+    }
     let scratch = scratches.take()
     defer { scratches.giveBack(scratch) }
     var output = BytePairEncoder.Output(tracksLengths: tracksRanges)
     swap(&output.ids, &result.ids)
     output.ids.reserveCapacity(output.ids.count + count / 4 + 8)
-    for split in originalFinder.split(text, count, findsSpecial: findsSpecial) {
+    let splits = originalFinder.split(
+      text, count, findsControls: findsControls, isContent: seams.isEmpty ? nil : { isContent($0) })
+    for split in splits {
       if let token = split.token {
         output.ids.append(token)
         if tracksRanges { result.ranges.append(split.core) }
         continue
       }
-      let segment = Segment(text, split.range, tracksOrigins: tracksRanges || needsOrigins)
+      let segment = Segment(text, split.range, tracksOrigins: tracksRanges || needsOrigins || !seams.isEmpty)
       normalizer?.apply(to: segment)
       if normalizedFinder.isEmpty {
         encode(segment, scratch, &output, tracksRanges, &result.ranges)
         continue
       }
-      for part in normalizedFinder.split(segment.base, segment.count, findsSpecial: findsSpecial) {
+      let parts = normalizedFinder.split(
+        segment.base, segment.count, findsControls: findsControls,
+        isContent: seams.isEmpty ? nil : { isContent(segment.origin(of: $0)) })
+      for part in parts {
         if let token = part.token {
           output.ids.append(token)
           if tracksRanges { result.ranges.append(segment.origin(of: part.core)) }
@@ -254,12 +278,22 @@ public final class Tokenizer: Sendable {
     var bytes: [UInt8] = []
     var loneBytes = 0
     var isFirst = true
-    // Lone bytes in a row are one character each way or none at all.
     func endLoneBytes() {
       defer { loneBytes = 0 }
       guard loneBytes > 0, String(validating: bytes.suffix(loneBytes), as: UTF8.self) == nil else { return }
+      let run = Array(bytes.suffix(loneBytes))
       bytes.removeLast(loneBytes)
-      for _ in 0..<loneBytes { bytes.append(contentsOf: [0xEF, 0xBF, 0xBD]) }
+      var index = 0
+      while index < run.count {
+        let character = run[index..<min(run.count, index + UTF8Bytes.length(run[index]))]
+        if decoder.keepsCharacters, String(validating: character, as: UTF8.self) != nil {
+          bytes.append(contentsOf: character)
+          index = character.endIndex
+        } else {
+          bytes.append(contentsOf: [0xEF, 0xBF, 0xBD])
+          index += 1
+        }
+      }
     }
     func add(_ id: Int32, isLast: Bool) {
       let isLoneByte = tokenBytes.isLoneByte(id)

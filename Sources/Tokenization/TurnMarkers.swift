@@ -53,7 +53,7 @@ enum TurnMarkers {
     let finder = AddedTokenFinder(addedTokens.map { ($0, Array($0.content.utf8)) })
     return text.withUnsafeBufferPointer { text in
       guard let base = text.baseAddress else { return nil }
-      return finder.split(base, text.count, findsSpecial: true).lazy.compactMap(\.token).first
+      return finder.split(base, text.count).lazy.compactMap(\.token).first
     }
   }
 }

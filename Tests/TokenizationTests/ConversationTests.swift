@@ -69,7 +69,8 @@ import Testing
   private func responses(_ tokenizer: Tokenizer, _ messages: JSONValue, tools: JSONValue? = nil) throws -> [String] {
     let masked = try tokenizer.encodeConversation(messages, tools: tools)
     #expect(masked.ids.count == masked.isResponse.count && masked.ids.count == masked.ranges.count)
-    #expect(masked.ids == tokenizer.encode(masked.text, addSpecialTokens: false))
+    let parsed = try tokenizer.encodeConversation(messages, tools: tools, parseSpecialTokens: true)
+    #expect(parsed.ids == tokenizer.encode(masked.text, addSpecialTokens: false) && isSame(parsed.text, masked.text))
     let bytes = Array(masked.text.utf8)
     return zip(masked.ranges, masked.isResponse).split { !$0.1 }.map { run in
       let start = run.first?.0.lowerBound ?? 0

@@ -36,7 +36,7 @@ import Testing
       let ids = example["ids"]?.array?.compactMap { $0.integer.map(Int32.init) } ?? []
       let mask = example["mask"]?.string?.utf8.map { $0 == UInt8(ascii: "1") } ?? []
       for tokenizer in [withMarks, without] {
-        let masked = try tokenizer.encodeConversation(example["messages"] ?? [])
+        let masked = try tokenizer.encodeConversation(example["messages"] ?? [], parseSpecialTokens: true)
         #expect(masked.ids == ids, "\(kind)")
         #expect(
           masked.isResponse == mask,

@@ -13,7 +13,7 @@ enum ChatCommand: RunnableCommand {
     arguments: [ModelOptions.model.declaration],
     options: [
       ModelOptions.adapter.declaration, ModelOptions.chatTemplate.declaration, ModelOptions.strict.declaration,
-      system.declaration,
+      ModelOptions.parseSpecial.declaration, system.declaration,
     ] + SamplingArguments.declarations
       + ModelOptions.loading)
 

@@ -19,6 +19,7 @@ enum GenerateCommand: RunnableCommand {
     options: [
       prompt.declaration, messages.declaration, system.declaration, raw.declaration,
       ModelOptions.chatTemplate.declaration, ModelOptions.adapter.declaration, ModelOptions.strict.declaration,
+      ModelOptions.parseSpecial.declaration,
       JSONOption.json.declaration,
     ] + SamplingArguments.declarations + ModelOptions.loading)
 

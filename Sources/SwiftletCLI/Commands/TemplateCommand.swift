@@ -29,7 +29,8 @@ enum TemplateCommand: RunnableCommand {
     options: [
       messages.declaration, tools.declaration, documents.declaration, variables.declaration,
       generationPrompt.declaration, continueFinalMessage.declaration, showMask.declaration,
-      ModelOptions.template.declaration, ModelOptions.chatTemplate.declaration, JSONOption.json.declaration,
+      ModelOptions.template.declaration, ModelOptions.chatTemplate.declaration, ModelOptions.parseSpecial.declaration,
+      JSONOption.json.declaration,
     ])
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -43,21 +44,29 @@ enum TemplateCommand: RunnableCommand {
       guard !arguments[generationPrompt], !arguments[continueFinalMessage] else {
         throw InputFailure("--show-mask shows a whole conversation; leave out the option that ends it otherwise")
       }
-      return try show(request, tokenizer, asJSON: arguments[JSONOption.json])
+      return try show(request, tokenizer, arguments)
     }
     guard !arguments[generationPrompt] || !arguments[continueFinalMessage] else {
       throw InputFailure("--generation-prompt and --continue-final-message exclude each other; give one")
+    }
+    if arguments[JSONOption.json] {
+      let encoded = try readingInput {
+        try tokenizer.encodeRendering(
+          request.conversation.messages, tools: request.tools, documents: request.documents,
+          addGenerationPrompt: arguments[generationPrompt], continuesFinalMessage: arguments[continueFinalMessage],
+          templateName: request.template, variables: request.variables,
+          parseSpecialTokens: arguments[ModelOptions.parseSpecial])
+      }
+      let result: JSONObject = [
+        "text": .string(encoded.text), "ids": .array(encoded.ids.map { .integer(Int($0)) }),
+      ]
+      return try StandardOutput.write(JSONValue.object(result).serialized() + "\n")
     }
     let rendered = try readingInput {
       try tokenizer.renderConversation(
         request.conversation.messages, tools: request.tools, documents: request.documents,
         addGenerationPrompt: arguments[generationPrompt], continuesFinalMessage: arguments[continueFinalMessage],
         templateName: request.template, variables: request.variables)
-    }
-    if arguments[JSONOption.json] {
-      let ids = tokenizer.encode(rendered, addSpecialTokens: false)
-      let result: JSONObject = ["text": .string(rendered), "ids": .array(ids.map { .integer(Int($0)) })]
-      return try StandardOutput.write(JSONValue.object(result).serialized() + "\n")
     }
     // Exactly the text: a newline of ours could not be told from the template's.
     try StandardOutput.write(rendered)
@@ -91,16 +100,17 @@ enum TemplateCommand: RunnableCommand {
 
   // MARK: The mask
 
-  private static func show(_ request: Request, _ tokenizer: Tokenizer, asJSON: Bool) throws {
+  private static func show(_ request: Request, _ tokenizer: Tokenizer, _ arguments: ParsedArguments) throws {
     let masked = try readingInput {
       try tokenizer.encodeConversation(
         request.conversation.messages, tools: request.tools, documents: request.documents,
-        templateName: request.template, variables: request.variables)
+        templateName: request.template, variables: request.variables,
+        parseSpecialTokens: arguments[ModelOptions.parseSpecial])
     }
     for loss in masked.losses {
       StandardError.write("swiftlet: warning: messages[\(loss.message)]: the template does not write its \(loss.key)\n")
     }
-    if asJSON {
+    if arguments[JSONOption.json] {
       let result: JSONObject = [
         "text": .string(masked.text), "ids": .array(masked.ids.map { .integer(Int($0)) }),
         "mask": .array(masked.isResponse.map { .integer($0 ? 1 : 0) }),

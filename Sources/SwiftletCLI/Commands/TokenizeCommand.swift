@@ -23,16 +23,22 @@ enum TokenizeCommand: RunnableCommand {
   private static let decoded = Option(
     flag: "decoded", "With --json or --batch: also the text that the ids stand for.")
 
+  private static let decode = Option(
+    flag: "decode",
+    "The other way: the text holds ids, and the text that they stand for is printed; --no-special-tokens leaves special "
+      + "tokens out of it. With --batch a JSON array of ids on each line becomes a JSON string.")
+
   static let command = Command(
     name: "tokenize", summary: "Print the token ids of a text.",
     examples: [
       "model.gguf --text \"Hello world\"", "model/ --file book.txt --count",
-      "tokenizer.model --file texts.jsonl --batch",
+      "tokenizer.model --file texts.jsonl --batch", "model/ --decode --text \"15339 1917\"",
     ],
     arguments: [model.declaration],
     options: [
       text.declaration, file.declaration, batch.declaration, count.declaration, noSpecialTokens.declaration,
-      noParseSpecial.declaration, offsets.declaration, decoded.declaration, JSONOption.json.declaration,
+      noParseSpecial.declaration, offsets.declaration, decoded.declaration, decode.declaration,
+      JSONOption.json.declaration,
     ])
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -44,6 +50,11 @@ enum TokenizeCommand: RunnableCommand {
       default: throw InputFailure("give either --text or --file")
       }
     let tokenizer = try ModelOptions.loadTokenizer(arguments)
+    if arguments[decode] {
+      let text = tokenizer.decode(try ids(input), skipSpecialTokens: arguments[noSpecialTokens])
+      let output = arguments[JSONOption.json] ? JSONValue.object(["text": .string(text)]).serialized() : text
+      return try StandardOutput.write(output + "\n")
+    }
     if arguments[JSONOption.json] {
       try StandardOutput.write(json(input, tokenizer, arguments) + "\n")
     } else {
@@ -60,30 +71,47 @@ enum TokenizeCommand: RunnableCommand {
     let bytes = try TextFiles.bytes(path)
     let tokenizer = try ModelOptions.loadTokenizer(arguments)
     let asJSON = arguments[JSONOption.json] || arguments[offsets] || arguments[decoded]
-    var output = ""
-    for (index, line) in bytes.split(separator: 0x0A).enumerated() {
-      let value: JSONValue
-      do {
-        value = try JSONValue.parse(Array(line))
-      } catch {
-        throw InputFailure("\(path): text \(index + 1): \(error.message)")
+    let lines = bytes.split(separator: 0x0A)
+    // So many at a time that threads have enough to do, and few enough that the first lines come soon.
+    for start in stride(from: 0, to: lines.count, by: 4096) {
+      let results = try parallelMap(start..<min(start + 4096, lines.count), threads: CPUDevice.threadCount) { index in
+        try result(of: lines[index], at: "\(path): text \(index + 1)", tokenizer, arguments, asJSON: asJSON)
       }
-      guard let text = value.string ?? value["text"]?.string else {
-        throw InputFailure("\(path): text \(index + 1) must be a JSON string, or an object with one under \"text\"")
-      }
-      if asJSON {
-        output += json(text, tokenizer, arguments)
-      } else {
-        let ids = encode(text, tokenizer, arguments)
-        output += arguments[count] ? "\(ids.count)" : list(ids, " ")
-      }
-      output += "\n"
-      if output.utf8.count > 1 << 16 {
-        try StandardOutput.write(output)
-        output = ""
-      }
+      try StandardOutput.write(results.joined())
     }
-    try StandardOutput.write(output)
+  }
+
+  /// What is printed for a line of a batch.
+  private static func result(
+    of line: ArraySlice<UInt8>, at place: String, _ tokenizer: Tokenizer, _ arguments: ParsedArguments, asJSON: Bool
+  ) throws -> String {
+    let value: JSONValue
+    do {
+      value = try JSONValue.parse(Array(line))
+    } catch {
+      throw InputFailure("\(place): \(error.message)")
+    }
+    if arguments[decode] {
+      guard let ids = value.array?.compactMap({ $0.integer.flatMap(Int32.init(exactly:)) }),
+        ids.count == value.array?.count
+      else { throw InputFailure("\(place) must be a JSON array of ids") }
+      let text = tokenizer.decode(ids, skipSpecialTokens: arguments[noSpecialTokens])
+      return JSONValue.string(text).serialized() + "\n"
+    }
+    guard let text = value.string ?? value["text"]?.string else {
+      throw InputFailure("\(place) must be a JSON string, or an object with one under \"text\"")
+    }
+    if asJSON { return json(text, tokenizer, arguments) + "\n" }
+    let ids = encode(text, tokenizer, arguments)
+    return (arguments[count] ? "\(ids.count)" : list(ids, " ")) + "\n"
+  }
+
+  /// Ids that are separated by white space or commas, in brackets or not.
+  private static func ids(_ text: String) throws -> [Int32] {
+    try text.split { $0.isWhitespace || $0 == "," || $0 == "[" || $0 == "]" }.map { word in
+      guard let id = Int32(word) else { throw InputFailure("\"\(word)\" is no id; --decode takes numbers") }
+      return id
+    }
   }
 
   private static func encode(_ text: String, _ tokenizer: Tokenizer, _ arguments: ParsedArguments) -> [Int32] {

@@ -50,6 +50,8 @@ final class AddedTokenFinder: Sendable {
   }
 
   private let tokens: [AddedToken]
+  /// Per token, whether it is found only where control tokens are asked for.
+  private let isControl: [Bool]
   /// The trie's edges: (node, byte) to (next node, unused).
   private let edges: PairTable
   /// Per node, the token that ends there, or -1.
@@ -58,8 +60,11 @@ final class AddedTokenFinder: Sendable {
   private let starts: [Bool]
 
   /// Makes a finder of tokens and the texts to search for (their contents, perhaps normalized).
-  init(_ tokens: [(token: AddedToken, text: [UInt8])]) {
+  ///
+  /// Without `controls`, all of them are found always.
+  init(_ tokens: [(token: AddedToken, text: [UInt8])], controls: ControlTokens? = nil) {
     self.tokens = tokens.map(\.token)
+    isControl = tokens.map { controls?.contains($0.token.id) ?? false }
     edges = PairTable(capacity: tokens.reduce(16) { $0 + $1.text.count })
     var ends: [Int32] = [-1]
     var starts = [Bool](repeating: false, count: 256)
@@ -88,7 +93,13 @@ final class AddedTokenFinder: Sendable {
   var isEmpty: Bool { tokens.isEmpty }
 
   /// Cuts a text at the added tokens.
-  func split(_ text: UnsafePointer<UInt8>, _ count: Int, findsSpecial: Bool) -> [Split] {
+  ///
+  /// Control tokens are left out where `findsControls` says so, and where `isContent` says that a stretch of the text is
+  /// not the template's.
+  func split(
+    _ text: UnsafePointer<UInt8>, _ count: Int, findsControls: Bool = true, singleWordsAnywhere: Bool = false,
+    isContent: ((Range<Int>) -> Bool)? = nil
+  ) -> [Split] {
     guard count > 0 else { return [] }
     var result: [Split] = []
     var done = 0
@@ -100,10 +111,14 @@ final class AddedTokenFinder: Sendable {
       }
       let token = tokens[match.token]
       let core = index..<match.end
+      if isControl[match.token], let isContent, isContent(core) {
+        index += 1
+        continue
+      }
       index = match.end
-      if token.isSpecial && !findsSpecial { continue }
+      if isControl[match.token] && !findsControls { continue }
       var (start, end) = (core.lowerBound, core.upperBound)
-      if token.isSingleWord, touchesWord(text, count, core) { continue }
+      if token.isSingleWord, !singleWordsAnywhere, touchesWord(text, count, core) { continue }
       if token.takesSpaceOnLeft {
         while start > done {
           let previous = UTF8Bytes.before(text, start)
@@ -127,17 +142,32 @@ final class AddedTokenFinder: Sendable {
     return result
   }
 
+  /// Where the longest token at a place ends, and whether the text ends within one.
+  func match(_ text: UnsafePointer<UInt8>, _ count: Int, at start: Int) -> (end: Int?, isCutOff: Bool) {
+    var isCutOff = false
+    let found = longest(text, count, at: start, isCutOff: &isCutOff)
+    return (found?.end, isCutOff)
+  }
+
   private func longest(_ text: UnsafePointer<UInt8>, _ count: Int, at start: Int) -> (token: Int, end: Int)? {
+    var isCutOff = false
+    return longest(text, count, at: start, isCutOff: &isCutOff)
+  }
+
+  private func longest(
+    _ text: UnsafePointer<UInt8>, _ count: Int, at start: Int, isCutOff: inout Bool
+  ) -> (token: Int, end: Int)? {
     var node: Int32 = 0
     var found: (token: Int, end: Int)?
     var index = start
     while index < count {
       let edge = edges.lookup(node, Int32(text[index]))
-      if edge.first == PairTable.none { break }
+      if edge.first == PairTable.none { return found }
       node = edge.first
       index += 1
       if ends[Int(node)] >= 0 { found = (Int(ends[Int(node)]), index) }
     }
+    isCutOff = true
     return found
   }
 

@@ -65,7 +65,7 @@ struct TokenModel: Sendable {
       encoder.encode(word, count, scratch, &raw)
       return take()
     }
-    for part in symbols.split(word, count, findsSpecial: true) {
+    for part in symbols.split(word, count) {
       if let id = part.token {
         output.append(id, length: part.range.count)
       } else {

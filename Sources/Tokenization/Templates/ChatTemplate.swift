@@ -34,6 +34,8 @@ public struct ChatTemplate: Sendable {
   public let source: String
   /// Whether the template itself says what is the assistant's (`{% generation %}`).
   public let marksGeneration: Bool
+  /// The texts within its tags: what it may look for in messages.
+  let strings: [[UInt8]]
   private let body: [Statement]
 
   /// Parses a template.
@@ -42,6 +44,7 @@ public struct ChatTemplate: Sendable {
   public init(source: String) throws(TemplateError) {
     self.source = source
     (body, marksGeneration) = try Parser.parse(source)
+    strings = (TemplateSource(source)?.literals ?? []).filter { $0.quote != nil }.map(\.value)
   }
 
   /// Renders a conversation.
@@ -75,6 +78,8 @@ public struct ChatTemplate: Sendable {
     var generationRanges: [Range<Int>]
     /// Whether each marked stretch is among the ranges.
     var isComplete: Bool
+    /// Places in the text's UTF-8, in order: what ends there is a message's, and no part of a special token.
+    var seams: [Int] = []
   }
 
   func render(
