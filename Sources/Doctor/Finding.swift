@@ -56,5 +56,6 @@ public struct Finding: Sendable {
 
   private static let treatable: Set = [
     "eos-not-end-of-turn", "template-opens-turn-unasked", "template-ignores-generation-prompt",
+    "special-token-splits",
   ]
 }

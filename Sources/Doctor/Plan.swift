@@ -6,6 +6,8 @@ struct Plan {
   var tokens: [SpecialRole: SpecialToken] = [:]
   /// The templates that change, by their places' order in the patient.
   var templateEdits: [Int: [TemplateEdit]] = [:]
+  /// The special tokens that the tokenizer takes apart, and that are to be found everywhere.
+  var wholeTokens: [String] = []
   /// What ends the assistant's turn, where the template says it with a token.
   var turnEnd: SpecialToken?
   /// Whether the template of plain conversations refuses them.

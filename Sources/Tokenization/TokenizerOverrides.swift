@@ -2,6 +2,8 @@
 package struct TokenizerOverrides: Sendable {
   /// Special tokens by their names (`eos_token`).
   package var specialTokens: [String: (content: String, id: Int32)] = [:]
+  /// Added tokens that are found wherever they stand.
+  package var wholeTokens: [String] = []
   /// The chat templates, which stand for all of the model's own.
   package var chatTemplates: ChatTemplates?
 
@@ -16,6 +18,12 @@ package struct TokenizerOverrides: Sendable {
         parts.specialTokens.append((name, token.content))
       }
       parts.specialTokenIDs[name] = token.id
+    }
+    for content in wholeTokens {
+      for index in parts.addedTokens.indices where parts.addedTokens[index].content.utf8.elementsEqual(content.utf8) {
+        parts.addedTokens[index].isNormalized = false
+        parts.addedTokens[index].isSingleWord = false
+      }
     }
   }
 }

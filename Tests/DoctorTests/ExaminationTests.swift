@@ -295,6 +295,41 @@ import Tokenization
     #expect(try model.findings().map(\.id) == ["token-outside-vocabulary"])
   }
 
+  /// Searched in normalized text, where a space is put before it, the token is found at the start of a text alone.
+  @Test(arguments: [false, true])
+  func specialTokensThatAreTakenApart(isInConfiguration: Bool) throws {
+    var model = MiniModel.chatML()
+    let end = try #require(model.id("<|im_end|>"))
+    model.tokenizer["normalizer"] = ["type": "Prepend", "prepend": "_"]
+    #expect(try model.findings().isEmpty)
+    var token: JSONObject = ["content": "<|im_end|>", "special": true, "normalized": true, "single_word": true]
+    if isInConfiguration {
+      model.configuration["added_tokens_decoder"] = ["\(end)": .object(token)]
+    } else {
+      token["id"] = .integer(end)
+      model.tokenizer["added_tokens"] = .array(
+        (model.tokenizer["added_tokens"]?.array ?? []).map { $0["id"]?.integer == end ? .object(token) : $0 })
+    }
+    let folder = try model.write()
+    let examination = try Examination(of: folder.path)
+    #expect(examination.findings.map(\.id) == ["special-token-splits"])
+    let finding = try #require(examination.findings.first)
+    #expect(finding.severity == .error && finding.evidence.contains("`<|im_end|>` (\(end)) becomes"))
+    // In memory too.
+    let treated = try TreatedTokenizer(.folder(folder.path))
+    #expect(treated.examination.remarks.first?.hasPrefix("repaired in memory: special-token-splits") == true)
+    #expect(treated.tokenizer.encode("a<|im_end|>a").count { $0 == Int32(end) } == 1)
+    // Where no template writes it between words, it is good to know.
+    model.configuration["chat_template"] = nil
+    #expect(try model.findings().map { "\($0.id) \($0.severity)" } == ["special-token-splits note"])
+    let output = folder.path + "-repaired"
+    defer { TemporaryFolder.removeAll(output) }
+    try examination.repair(into: output)
+    #expect(try Examination(of: output).findings.isEmpty)
+    let found = try Tokenizer(folder: output).encode("a<|im_end|>a").count { $0 == Int32(end) }
+    #expect(found == 1)
+  }
+
   // MARK: Weights and lengths
 
   private func findings(

@@ -67,7 +67,8 @@ extension Examination {
     {
       overrides.specialTokens[SpecialRole.eos.tokenKey] = (token.content, id)
     }
-    if overrides.specialTokens.isEmpty, plan.templateEdits.isEmpty { return nil }
+    overrides.wholeTokens = plan.wholeTokens
+    if overrides.specialTokens.isEmpty, plan.templateEdits.isEmpty, plan.wholeTokens.isEmpty { return nil }
     overrides.chatTemplates = repairedTemplates
     return overrides
   }
