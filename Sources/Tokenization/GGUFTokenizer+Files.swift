@@ -23,7 +23,7 @@ extension GGUFTokenizerMetadata {
             "rstrip": false, "normalized": .bool(token.isNormalized), "special": .bool(token.isSpecial),
           ]
         }),
-      "normalizer": isByteLevel ? .null : sentencePieceNormalizer,
+      "normalizer": isByteLevel ? .null : model == "t5" ? unigramNormalizer : sentencePieceNormalizer,
       "pre_tokenizer": isByteLevel ? try byteLevelPreTokenizer() : .null, "post_processor": postProcessor(parts),
       "decoder": isByteLevel ? byteLevel : sentencePieceDecoder, "model": .object(try vocabulary(parts)),
     ]
@@ -37,9 +37,12 @@ extension GGUFTokenizerMetadata {
     case .ranked(let merges): list = merges.map { [.string($0.left), .string($0.right)] }
     case .scored: list = scoredMerges(ids)
     case .unigram:
-      // Pieces without a score cannot be reached by the search.
+      // `tokenizers` takes the least score of all for that of unknown characters: what is no plain piece, such as the
+      // -10000 of rows that only fill a matrix, must not change it.
+      let normal = scores.indices.filter { tokenTypes.isEmpty || tokenTypes[$0] == 1 }.map { scores[$0] }
+      let least = normal.min() ?? 0
       let pieces: [JSONValue] = tokens.enumerated().map { id, token in
-        [.string(token), .number(Double(id < scores.count ? scores[id] : 0))]
+        [.string(token), .number(Double(id < scores.count ? max(scores[id], least) : least))]
       }
       return [
         "type": "Unigram", "unk_id": unkTokenID.map { .integer($0) } ?? .null, "vocab": .array(pieces),
@@ -93,11 +96,29 @@ extension GGUFTokenizerMetadata {
     return ["type": "Sequence", "normalizers": .array((addSpacePrefix ?? true ? [prefix] : []) + [space])]
   }
 
+  /// What SentencePiece does to a text before it cuts it, in the order in which it does: the rules, white space, the
+  /// prefix, and signs for spaces.
+  ///
+  /// `tokenizers` applies the rules to one character as people see it at a time: those of several (`\r\n`, or a word of a
+  /// model's own rules) come out otherwise.
+  private var unigramNormalizer: JSONValue {
+    func replace(_ pattern: String, _ content: String) -> JSONValue {
+      ["type": "Replace", "pattern": ["Regex": .string(pattern)], "content": .string(content)]
+    }
+    var steps: [JSONValue] = []
+    if !precompiledCharsmap.isEmpty {
+      steps.append(["type": "Precompiled", "precompiled_charsmap": .string(Base64.encode(precompiledCharsmap))])
+    }
+    if removeExtraWhitespaces ?? false { steps += [replace("\\A +|[ \u{2581}]+\\z", ""), replace(" {2,}", " ")] }
+    if addSpacePrefix ?? true { steps.append(["type": "Prepend", "prepend": "\u{2581}"]) }
+    steps.append(["type": "Replace", "pattern": ["String": " "], "content": "\u{2581}"])
+    return ["type": "Sequence", "normalizers": .array(steps)]
+  }
+
   private var sentencePieceDecoder: JSONValue {
-    var steps: [JSONValue] = [
-      ["type": "Replace", "pattern": ["String": "\u{2581}"], "content": " "], ["type": "ByteFallback"],
-      ["type": "Fuse"],
-    ]
+    var steps: [JSONValue] = [["type": "Replace", "pattern": ["String": "\u{2581}"], "content": " "]]
+    if model == "llama" { steps.append(["type": "ByteFallback"]) }
+    steps.append(["type": "Fuse"])
     if addSpacePrefix ?? true { steps.append(["type": "Strip", "content": " ", "start": 1, "stop": 0]) }
     return ["type": "Sequence", "decoders": .array(steps)]
   }

@@ -177,11 +177,11 @@ def all_characters(seed):
     cursor = 0
     r = random.Random(seed)
     while cursor < len(EVERYTHING):
-        yield every_character(r, 6000)
+        yield "every character", every_character(r, 6000)
 
 
 def generate(seed, size, files, tokens):
-    """Texts of `size` bytes together: half real, half made up."""
+    """Texts of `size` bytes together, each with the name of its kind: half real, half made up."""
     global cursor
     cursor = 0
     r = random.Random(seed)
@@ -196,8 +196,26 @@ def generate(seed, size, files, tokens):
             start = places[which]
             text = real[which][start:start + length]
             places[which] = start + length if start + length < len(real[which]) else r.randrange(1000)
+            kind = "code" if which == len(real) - 1 else "prose"
         else:
-            text = makers[(turn // 2) % len(makers)](r, length // 3)
+            make = makers[(turn // 2) % len(makers)]
+            text = make(r, length // 3)
+            kind = "special tokens" if make not in MADE_UP else make.__name__.replace("_", " ")
         turn += 1
         done += len(text.encode())
-        yield text
+        yield kind, text
+
+
+def random_ids(seed, vocabulary, known):
+    """Sequences of ids for decoding: any, and such that split characters; `known` holds ids of real texts."""
+    r = random.Random(seed)
+    while True:
+        ids = [r.randrange(vocabulary) for _ in range(r.randint(1, 40))]
+        if known and r.random() < 0.5:
+            text = r.choice(known)
+            start = r.randrange(len(text) + 1)
+            ids = text[start:start + r.randint(1, 60)] or ids
+            for _ in range(r.randint(0, 3)):
+                ids = ids[:-1] if r.random() < 0.3 else ids[1:] if r.random() < 0.5 else ids + [r.randrange(vocabulary)]
+        if ids:
+            yield ids

@@ -1,17 +1,23 @@
 """Compares Swiftlet's tokens with the reference implementations' on many megabytes of text.
 
     python Tests/Comparison/tokenizers_compared.py --swiftlet .build/release/swiftlet --data FOLDER \
-        [--megabytes 20] [--seed 1] [--only NAME]... [--text FILE]... [--every-character]
+        [--megabytes 20] [--seed 1] [--only NAME]... [--text FILE]... [--every-character] [--json FILE]
 
 FOLDER holds `tokenizers/` (llama2, phi-3-mini, smollm2, gpt2, llama3, mistral, cl100k) and `phi4/` as their publishers
 lay them out. The references are Hugging Face's `tokenizers` for tokenizer.json and for vocab.json with merges.txt,
 `sentencepiece` for .model files, `tiktoken` for lists of ranks. Kinds that no published file here has (NFC and Qwen's
 pattern, NFKC and the other normalizers, Unigram, charsmaps) are made from what is there, or trained on the texts.
 
-For every text the ids must be equal; on every tenth text also the decoded text and, against `tokenizers`, the offsets:
-Swiftlet's are bytes, and are widened to whole characters before they are compared. Where a normalizer puts something in
+For every text the ids must be equal; on every tenth text also the decoded text and, against `tokenizers`, the offsets;
+and so must be what random ids decode to, with and without special tokens, which is mostly no UTF-8. Swiftlet's offsets are bytes, and are widened to whole characters before they are compared. Where a normalizer puts something in
 (a space before the text) or joins characters, and for the bytes of unknown characters, the two have different conventions
 (docs/tokenizers.md); there it counts as equal when one range has the other inside.
+
+Two defects of `tokenizers` are told apart and counted as explained: offsets after a byte that the vocabulary has no token for
+(it is left out, and what follows it in the word is placed one too early), and special tokens that are `normalized`, which are
+decoded although they are to be skipped.
+
+--json appends a row for each tokenizer to a file, with bytes by kind of text and what differed.
 """
 
 import argparse
@@ -47,6 +53,13 @@ class HuggingFace:
         tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
         tokenizer.no_truncation()
         self.tokenizer = tokenizer
+        model = json.loads(tokenizer.to_str())["model"]
+        added = tokenizer.get_added_tokens_decoder()
+        self.never_skipped = {id for id, token in added.items() if token.special and token.normalized}
+        # The characters that no token stands for: of byte-level models, bytes.
+        self.left_out = set()
+        if model["type"] == "BPE" and not model["unk_token"] and not model["byte_fallback"]:
+            self.left_out = {byte for byte, letter in byte_alphabet().items() if letter not in model["vocab"]}
         self.tokens = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
 
     def encode(self, texts):
@@ -55,8 +68,27 @@ class HuggingFace:
     def offsets(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).offsets
 
-    def decode(self, ids):
-        return self.tokenizer.decode(ids, skip_special_tokens=False)
+    def explains_offsets(self, text):
+        return any(byte in self.left_out for byte in text.encode())
+
+    def explains_decoded(self, ids, skip):
+        return skip and any(id in self.never_skipped for id in ids)
+
+    def decode(self, ids, skip=False):
+        return self.tokenizer.decode(ids, skip_special_tokens=skip)
+
+    @property
+    def vocabulary(self):
+        return self.tokenizer.get_vocab_size()
+
+    name = f"tokenizers {tokenizers.__version__}"
+
+
+def byte_alphabet():
+    """The letters of bytes in byte-level vocabularies."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [b for b in range(256) if b not in visible]
+    return {b: chr(b) for b in visible} | {b: chr(0x100 + i) for i, b in enumerate(others)}
 
 
 class SentencePiece:
@@ -72,8 +104,20 @@ class SentencePiece:
 
     offsets = None
 
-    def decode(self, ids):
-        return None if self.model.unk_id() in ids else self.model.decode(ids)
+    def decode(self, ids, skip=False):
+        # It leaves control pieces out, as is asked for with `skip` elsewhere; what stands for unknown has a text of its own.
+        if self.model.unk_id() in ids or not skip and any(self.model.is_control(id) for id in ids):
+            return None
+        return self.model.decode(ids)
+
+    @property
+    def vocabulary(self):
+        return self.model.get_piece_size()
+
+    @property
+    def name(self):
+        import sentencepiece
+        return f"sentencepiece {sentencepiece.__version__}"
 
 
 class Tiktoken:
@@ -90,8 +134,14 @@ class Tiktoken:
 
     offsets = None
 
-    def decode(self, ids):
-        return self.encoding.decode(ids)
+    def decode(self, ids, skip=False):
+        return None if skip else self.encoding.decode(ids)
+
+    @property
+    def vocabulary(self):
+        return len(self.encoding._mergeable_ranks)
+
+    name = f"tiktoken {tiktoken.__version__}"
 
 
 def byte_level(gpt2, pattern, normalizer=None, behavior="isolated", invert=False, digits=None):
@@ -281,63 +331,98 @@ def run(swiftlet, path, batch, options, file):
     with open(file, "w", encoding="utf-8", newline="\n") as out:
         for text in batch:
             out.write(json.dumps(text, ensure_ascii=False) + "\n")
-    command = [swiftlet, "tokenize", path, "--file", file, "--batch", "--no-special-tokens"] + options
+    command = [swiftlet, "tokenize", path, "--file", file, "--batch"] + options
     result = subprocess.run(command, capture_output=True)
     if result.returncode:
         sys.exit(f"{' '.join(command)}: {result.stderr.decode()}")
     return result.stdout.decode().split("\n")
 
 
-def compare(name, path, reference, generated, swiftlet, work, show):
-    """Counts texts, bytes, and texts whose ids, decoded texts and offsets differ."""
-    options = [] if isinstance(reference, HuggingFace) else ["--no-parse-special"]
-    counts = dict(texts=0, bytes=0, ids=0, decoded=0, offsets=0, checked=0)
-    shown = 0
-    while True:
+class Comparison:
+    """One tokenizer's: counts what was compared and what differed, and shows the first differences."""
+
+    def __init__(self, name, path, reference, swiftlet, work, show, seed):
+        self.name, self.path, self.reference = name, path, reference
+        self.swiftlet, self.file, self.seed = swiftlet, work + "/batch.jsonl", seed
+        self.options = [] if isinstance(reference, HuggingFace) else ["--no-parse-special"]
+        self.left_to_show = show
+        self.counts = dict(texts=0, bytes=0, tokens=0, checked=0, decodings=0, ids=0, decoded=0, offsets=0, random_decoded=0,
+                           explained=0)
+        self.kinds = {}
+
+    def run(self, items, *options):
+        return run(self.swiftlet, self.path, items, list(options), self.file)
+
+    def differ(self, what, message):
+        self.counts[what] += 1
+        if self.left_to_show > 0:
+            self.left_to_show -= 1
+            print(f"{self.name}: {message}", file=sys.stderr, flush=True)
+
+    def compare(self, generated):
+        while batch := self.batch(generated):
+            expected = self.reference.encode(batch)
+            lines = self.run(batch, "--no-special-tokens", *self.options)
+            for text, ids, line in zip(batch, expected, lines):
+                self.counts["tokens"] += len(ids)
+                ours = [int(x) for x in line.split()]
+                if ours != ids:
+                    self.differ("ids", f"{context(text, ours, ids)} in {text[:2000]!r}")
+            self.sample(batch[::10], expected[::10])
+            self.random(expected)
+
+    def batch(self, generated):
         batch = []
         size = 0
-        for text in generated:
-            if isinstance(reference, SentencePiece):
+        for kind, text in generated:
+            if isinstance(self.reference, SentencePiece):
                 text = text.replace("\0", "")
             batch.append(text)
-            size += len(text.encode())
+            length = len(text.encode())
+            size += length
+            self.kinds[kind] = self.kinds.get(kind, 0) + length
             if size > 4_000_000:
                 break
-        if not batch:
-            return counts
-        counts["texts"] += len(batch)
-        counts["bytes"] += size
-        expected = reference.encode(batch)
-        lines = run(swiftlet, path, batch, options, work + "/batch.jsonl")
-        for text, ids, line in zip(batch, expected, lines):
-            ours = [int(x) for x in line.split()]
-            if ours != ids:
-                counts["ids"] += 1
-                if shown < show:
-                    shown += 1
-                    print(f"{name}: {context(text, ours, ids)} in {text[:2000]!r}", file=sys.stderr)
-        sample = batch[::10]
-        lines = run(swiftlet, path, sample, options + ["--offsets", "--decoded"], work + "/batch.jsonl")
-        for text, ids, line in zip(sample, expected[::10], lines):
+        self.counts["texts"] += len(batch)
+        self.counts["bytes"] += size
+        return batch
+
+    def sample(self, texts, expected):
+        """Decoded texts and offsets."""
+        lines = self.run(texts, "--no-special-tokens", *self.options, "--offsets", "--decoded")
+        for text, ids, line in zip(texts, expected, lines):
             ours = json.loads(line)
-            counts["checked"] += 1
-            decoded = reference.decode(ids)
+            self.counts["checked"] += 1
+            decoded = self.reference.decode(ids)
             if decoded is not None and decoded != ours["text"]:
-                counts["decoded"] += 1
-                if shown < show:
-                    shown += 1
-                    print(f"{name}: decoded {ours['text'][:300]!r} for {decoded[:300]!r}", file=sys.stderr)
-            if reference.offsets and ours["ids"] == ids:
-                theirs = reference.offsets(text)
+                self.differ("decoded", f"decoded {ours['text'][:300]!r} for {decoded[:300]!r}")
+            if self.reference.offsets and ours["ids"] == ids:
+                theirs = self.reference.offsets(text)
                 widened = whole_characters(text, ours["offsets"])
                 differing = [i for i, (a, b) in enumerate(zip(widened, theirs)) if not agree(a, b)]
-                if differing:
-                    counts["offsets"] += 1
-                    if shown < show:
-                        shown += 1
-                        first = differing[0]
-                        print(f"{name}: offsets of token {first}: {widened[first:first + 4]} for "
-                              f"{theirs[first:first + 4]} in {text[max(0, theirs[first][0] - 10):][:40]!r}", file=sys.stderr)
+                if differing and self.reference.explains_offsets(text):
+                    self.counts["explained"] += 1
+                elif differing:
+                    first = differing[0]
+                    self.differ("offsets", f"offsets of token {first}: {widened[first:first + 4]} for "
+                                f"{theirs[first:first + 4]} in {text[max(0, theirs[first][0] - 10):][:40]!r}")
+
+    def random(self, expected):
+        """What ids decode to that no text gives."""
+        made = sources.random_ids(self.seed + self.counts["texts"], self.reference.vocabulary, [ids for ids in expected if ids])
+        sequences = [next(made) for _ in range(1000)]
+        for skip in [False, True]:
+            lines = self.run(sequences, "--decode", *(["--no-special-tokens"] if skip else []))
+            for ids, line in zip(sequences, lines):
+                decoded = self.reference.decode(ids, skip)
+                if decoded is None:
+                    continue
+                self.counts["decodings"] += 1
+                ours = json.loads(line)
+                if decoded != ours and isinstance(self.reference, HuggingFace) and self.reference.explains_decoded(ids, skip):
+                    self.counts["explained"] += 1
+                elif decoded != ours:
+                    self.differ("random_decoded", f"{ids} decoded to {ours!r} for {decoded!r}")
 
 
 def main():
@@ -351,14 +436,15 @@ def main():
     parser.add_argument("--work")
     parser.add_argument("--every-character", action="store_true", help="only texts that have each character of Unicode")
     parser.add_argument("--show", type=int, default=3)
+    parser.add_argument("--json")
     arguments = parser.parse_args()
     work = arguments.work or tempfile.mkdtemp()
     os.makedirs(work, exist_ok=True)
     sets = arguments.data + "/sets"
     files = arguments.text or sorted(os.path.join(sets, name) for name in os.listdir(sets))
     plain = [path for path in files if path.endswith(".txt")]
-    print(f"| tokenizer | MB | texts | ids | decoded | offsets | (tokenizers {tokenizers.__version__}, "
-          f"tiktoken {tiktoken.__version__})\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| tokenizer | reference | MB | texts | ids | decoded | offsets | of | random ids decoded | of | explained |\n"
+          + "| --- " * 11 + "|", flush=True)
     failed = False
     for name, share, make in cases(arguments.data, work, plain):
         if arguments.only and not any(part in name for part in arguments.only):
@@ -368,10 +454,21 @@ def main():
             generated = sources.all_characters(arguments.seed)
         else:
             generated = sources.generate(arguments.seed, arguments.megabytes * share * 1e6, files, reference.tokens)
-        counts = compare(name, path, reference, iter(generated), arguments.swiftlet, work, arguments.show)
+        comparison = Comparison(
+            name, path, reference, arguments.swiftlet, work, arguments.show, arguments.seed)
+        comparison.compare(iter(generated))
+        counts = comparison.counts
         offsets = counts["offsets"] if reference.offsets else "–"
-        print(f"| {name} | {counts['bytes'] / 1e6:.1f} | {counts['texts']} | {counts['ids']} | {counts['decoded']} "
-              f"| {offsets} | of {counts['checked']} |", flush=True)
+        print(f"| {name} | {reference.name} | {counts['bytes'] / 1e6:.1f} | {counts['texts']} | {counts['ids']} "
+              f"| {counts['decoded']} | {offsets} | {counts['checked']} | {counts['random_decoded']} "
+              f"| {counts['decodings']} | {counts['explained']} |", flush=True)
+        if arguments.json:
+            row = {"tokenizer": name, "reference": reference.name, "seed": arguments.seed, **counts,
+                   "bytes_by_kind": comparison.kinds}
+            if not reference.offsets:
+                del row["offsets"]
+            with open(arguments.json, "a") as out:
+                out.write(json.dumps(row) + "\n")
         failed = failed or counts["ids"] > 0
     sys.exit(1 if failed else 0)
 

@@ -5,7 +5,7 @@
     python Tests/Golden/compare_templates.py --generate 20000 --seed 1  # random expressions and statements
     python Tests/Golden/compare_templates.py --mutate 2000 --folder DIR # damaged templates: refused by both or by none
 
-What one refuses, the other must refuse. Differences go to standard output; the exit status is 1 if there are any.
+--json FILE appends a row with what was compared. What one refuses, the other must refuse. Differences go to standard output; the exit status is 1 if there are any.
 """
 
 import argparse
@@ -197,6 +197,7 @@ def main():
     parser.add_argument("--mutate", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", type=int, default=40)
+    parser.add_argument("--json")
     arguments = parser.parse_args()
     print(f"jinja2 {jinja2.__version__}, transformers {transformers.__version__}, Python {sys.version.split()[0]}")
     cases = list(generated(arguments.generate, arguments.seed))
@@ -220,6 +221,14 @@ def main():
             if differences <= arguments.show:
                 print(f"--- {name}\n{case['template'] if 'generated' in name else ''}\n  theirs: {error or repr(text)[:600]}\n  ours:   {answer.get('error') or repr(answer.get('text'))[:600]}")
     print(f"{len(cases)} cases, {refused} refused by the reference, {differences} differences, {explained} explained, {slow} took us longer than a second")
+    if arguments.json:
+        suite = ("mutated" if arguments.mutate else "crossed") if arguments.folder else "generated"
+        with open(arguments.json, "a") as out:
+            out.write(json.dumps({
+                "templates": suite, "seed": arguments.seed, "jinja2": jinja2.__version__,
+                "transformers": transformers.__version__, "sources": len(templates(arguments.folder)),
+                "conversations": len(conversations()) if arguments.folder else 0, "cases": len(cases),
+                "refused_by_both": refused - explained, "differences": differences, "explained": explained}) + "\n")
     sys.exit(1 if differences else 0)
 
 

@@ -50,13 +50,14 @@ import Testing
   }
 
   /// Words of many symbols: one letter, and letters whose merges push each other aside.
-  @Test(arguments: ["a", "ab", "th", "the", "日", "🙂", "=", "\u{300}"])
+  ///
+  /// Where the time grew with the square of the length, each would take hours.
+  @Test(.timeLimit(.minutes(5)), arguments: ["a", "ab", "th", "the", "日", "🙂", "=", "\u{300}", " ", "\n"])
   func longWordsAreMergedInTime(_ unit: String) throws {
     for name in ["bytes_gpt2", "characters_llama2"] {
       let tokenizer = try GoldenKind.named(name).makeTokenizer()
       let text = String(repeating: unit, count: 1_000_000 / unit.utf8.count)
-      let time = seconds { #expect(tokenizer.encode(text).count > 100) }
-      #expect(time < 6, "\(name): \(time) s")
+      #expect(tokenizer.encode(text).count > 100)
     }
   }
 

@@ -156,6 +156,7 @@ import Testing
     for (text, ids) in zip(TokenizerFormatTests.texts, expected.ids) {
       #expect(tokenizer.encode(text, parseSpecialTokens: false) == ids + [2], "\(text.debugDescription)")
     }
+    try isSameInHuggingFacesFiles(metadata)
     metadata.scores = []
     #expect(throws: TokenizationError.self) { try Tokenizer(gguf: metadata) }
     metadata.scores = file.pieces.map { _ in .nan }
@@ -163,6 +164,45 @@ import Testing
     metadata.scores = file.pieces.map(\.score)
     metadata.precompiledCharsmap = [1, 2, 3]
     #expect(throws: TokenizationError.self) { try Tokenizer(gguf: metadata) }
+  }
+
+  private struct Kept: OptionSet {
+    let rawValue: Int
+    static let rules = Kept(rawValue: 1)
+    static let extraSpaces = Kept(rawValue: 2)
+    static let prefix = Kept(rawValue: 4)
+  }
+
+  /// Every step of the normalizer is in tokenizer.json: the same ids come out of it, with and without each.
+  private func isSameInHuggingFacesFiles(_ metadata: GGUFTokenizerMetadata) throws {
+    // Filling rows, as llama.cpp writes them, change nothing.
+    var metadata = metadata
+    metadata.tokens.append("[PAD]")
+    metadata.tokenTypes.append(5)
+    metadata.scores.append(-10000)
+    let texts =
+      TokenizerFormatTests.texts + [
+        "  two  spaces ", " ", "", "a\n b", "\u{3000}full width\u{3000}ＡＢＣ ①", "▁a ▁", "x </s> y  </s>  z ",
+        "\u{FB01}ﬂ",
+      ]
+    for left in 0..<8 {
+      let kept = Kept(rawValue: left)
+      var changed = metadata
+      if !kept.contains(.rules) { changed.precompiledCharsmap = [] }
+      changed.removeExtraWhitespaces = !kept.contains(.extraSpaces)
+      changed.addSpacePrefix = kept.contains(.prefix)
+      let original = try Tokenizer(gguf: changed)
+      let folder = try TemporaryFolder()
+      for (name, json) in try changed.files(contextLength: 99) { _ = try folder.write(name, json.serialized()) }
+      let copy = try Tokenizer(folder: folder.path)
+      for text in texts {
+        // Rules for more than a character, which this model has too, are not applied alike.
+        if kept.contains(.rules), text.contains("\r\n") || text.contains("DON") { continue }
+        let ids = original.encode(text)
+        #expect(copy.encode(text) == ids, "\(left): \(text.debugDescription)")
+        #expect(isSame(copy.decode(ids), original.decode(ids)), "\(left): \(text.debugDescription)")
+      }
+    }
   }
 
   /// Every name that llama.cpp writes for these families has its patterns, and all of them compile.

@@ -187,7 +187,7 @@ import Testing
   func stopsSoon(_ index: Int) throws {
     let source = Self.templates[index]
     let messages: JSONValue = [["role": "user", "content": "x"]]
-    let time = seconds {
+    let time = processorSeconds {
       do {
         let text = try ChatTemplate(source: source).render(messages)
         #expect(text.utf8.count <= ChatTemplate.Limits().bytes)

@@ -19,6 +19,7 @@ import Testing
   private static let properties: [(name: String, categories: [sl_category])] = [
     ("L", [SL_LL, SL_LM, SL_LO, SL_LT, SL_LU]), ("N", [SL_ND, SL_NL, SL_NO]), ("M", [SL_MC, SL_ME, SL_MN]),
     ("Z", [SL_ZL, SL_ZP, SL_ZS]), ("Lu", [SL_LU]), ("Ll", [SL_LL]), ("Mn", [SL_MN]), ("So", [SL_SO]), ("Cn", [SL_CN]),
+    ("L&", [SL_LL, SL_LT, SL_LU]),
   ]
 
   @Test(arguments: properties.indices)

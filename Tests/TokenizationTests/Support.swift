@@ -89,9 +89,14 @@ func tokenizer(ofGGUF path: String) throws -> Tokenizer {
 /// Whether two texts are the same bytes; `==` also equates other spellings of the same characters.
 func isSame(_ left: String, _ right: String) -> Bool { left.utf8.elementsEqual(right.utf8) }
 
-/// Seconds that a body takes.
-func seconds(_ body: () throws -> Void) rethrows -> Double {
-  let start = ContinuousClock.now
+/// Seconds of this thread's processor time that a body takes, whatever else the machine does.
+func processorSeconds(_ body: () throws -> Void) rethrows -> Double {
+  func now() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
+  }
+  let start = now()
   try body()
-  return (ContinuousClock.now - start) / .seconds(1)
+  return now() - start
 }

@@ -236,6 +236,7 @@ enum GGUFTokenizer {
     let addsSpace = metadata.addSpacePrefix ?? true
     parts.normalizer = .sequence((addsSpace ? [.prepend(space)] : []) + [.replace(.literal([0x20]), space)])
     parts.decoder = .sequence(
-      [.replace(.literal(space), [0x20]), .byteFallback, .fuse] + (addsSpace ? [.strip(" ", start: 1, stop: 0)] : []))
+      [.replace(.literal(space), [0x20]), .byteFallback(keepsCharacters: true), .fuse]
+        + (addsSpace ? [.strip(" ", start: 1, stop: 0)] : []))
   }
 }

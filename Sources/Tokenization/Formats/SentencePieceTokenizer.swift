@@ -50,7 +50,7 @@ enum SentencePieceTokenizer {
     // The library takes spaces off the start whatever white space belongs to.
     let droppedSpaces = file.removesExtraSpaces ? Int.max : file.addsDummyPrefix ? 1 : 0
     parts.decoder = .sequence(
-      [.replace(.literal(Array("\u{2581}".utf8)), [0x20]), .byteFallback, .fuse]
+      [.replace(.literal(Array("\u{2581}".utf8)), [0x20]), .byteFallback(keepsCharacters: true), .fuse]
         + (droppedSpaces > 0 ? [.strip(" ", start: droppedSpaces, stop: 0)] : []))
     readSpecialTokens(file, unknown, &parts)
     return parts

@@ -8,7 +8,9 @@ struct TokenDecoder: Sendable {
   /// One step of the description.
   indirect enum Step: Sendable {
     case byteLevel
-    case byteFallback
+    /// `<0xE2>` is a byte; of bytes in a row that are no UTF-8 together, those that are a character stay one where
+    /// `keepsCharacters`, as in SentencePiece, and each of them becomes U+FFFD elsewhere, as in `tokenizers`.
+    case byteFallback(keepsCharacters: Bool)
     case fuse
     case replace(TextPattern, [UInt8])
     case strip(Unicode.Scalar, start: Int, stop: Int)
@@ -32,6 +34,8 @@ struct TokenDecoder: Sendable {
   let treatsFirstApart: Bool
   /// Whether a text's last token does.
   let treatsLastApart: Bool
+  /// Whether characters among bytes that are no UTF-8 together stay.
+  let keepsCharacters: Bool
   private let perToken: [Step]
 
   /// Reads the description in tokenizer.json.
@@ -46,7 +50,7 @@ struct TokenDecoder: Sendable {
     }
     switch type {
     case "ByteLevel": return .byteLevel
-    case "ByteFallback": return .byteFallback
+    case "ByteFallback": return .byteFallback(keepsCharacters: false)
     case "Fuse": return .fuse
     case "Replace":
       guard let content = value["content"]?.string else { throw TokenizationError("\(place): \"content\" is missing") }
@@ -81,6 +85,7 @@ struct TokenDecoder: Sendable {
     var isFused = false
     var treatsFirstApart = false
     var treatsLastApart = false
+    var keepsCharacters = false
     for step in step?.flattened ?? [] {
       switch step {
       case .fuse: isFused = true
@@ -93,9 +98,13 @@ struct TokenDecoder: Sendable {
       case .wordEnd:
         treatsLastApart = true
         perToken.append(step)
+      case .byteFallback(let keeps):
+        keepsCharacters = keeps
+        perToken.append(step)
       default: perToken.append(step)
       }
     }
+    self.keepsCharacters = keepsCharacters
     self.leading = leading
     self.trailing = trailing
     self.treatsFirstApart = treatsFirstApart

@@ -120,6 +120,7 @@ private struct Property: Hashable {
       result[name, default: 0] |= 1 << category.rawValue
       result[String(name.prefix(1)), default: 0] |= 1 << category.rawValue
     }
+    for name in ["Ll", "Lt", "Lu"] { result["L&", default: 0] |= result[name] ?? 0 }
     return result
   }()
 
