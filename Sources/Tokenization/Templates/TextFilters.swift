@@ -167,10 +167,11 @@ enum TextFilters {
       throw TemplateError("wordwrap needs a positive width", at: location)
     }
     let wrapper = WordWrapper(
-      width: width, breaksLongWords: bound[1]?.isTrue ?? true, breaksOnHyphens: bound[3]?.isTrue ?? true)
+      width: width, breaksLongWords: bound[1]?.isTrue ?? true, breaksOnHyphens: bound[3]?.isTrue ?? true
+    ) { try interpreter.charge(at: location) }
     try interpreter.charge(text.utf8.count, at: location)
     let wrapped = try lines.map {
-      try TextMethods.joined(wrapper.lines(of: $0), separator, interpreter, location)
+      try TextMethods.joined(try wrapper.lines(of: $0), separator, interpreter, location)
     }
     return .string(try TextMethods.joined(wrapped, separator, interpreter, location))
   }

@@ -3,6 +3,8 @@ struct WordWrapper {
   let width: Int
   let breaksLongWords: Bool
   let breaksOnHyphens: Bool
+  /// Counts a step of work; throws where there is no more of it.
+  let charge: () throws -> Void
 
   /// `textwrap` knows only ASCII's white space.
   private static func isSpace(_ scalar: Unicode.Scalar) -> Bool {
@@ -18,11 +20,12 @@ struct WordWrapper {
   }
 
   /// The lines of one line without line breaks.
-  func lines(of text: String) -> [String] {
-    var chunks = Array(chunks(of: Array(text.unicodeScalars)).reversed())
+  func lines(of text: String) throws -> [String] {
+    var chunks = Array(try chunks(of: Array(text.unicodeScalars)).reversed())
     var lines: [String] = []
     func isBlank(_ chunk: ArraySlice<Unicode.Scalar>) -> Bool { chunk.allSatisfy(PythonText.isSpace) }
     while !chunks.isEmpty {
+      try charge()
       var line: [ArraySlice<Unicode.Scalar>] = []
       var length = 0
       if let last = chunks.last, isBlank(last), !lines.isEmpty { chunks.removeLast() }
@@ -60,10 +63,11 @@ struct WordWrapper {
   }
 
   /// Words and the white space between them; hyphens and dashes end words.
-  private func chunks(of text: [Unicode.Scalar]) -> [ArraySlice<Unicode.Scalar>] {
+  private func chunks(of text: [Unicode.Scalar]) throws -> [ArraySlice<Unicode.Scalar>] {
     var result: [ArraySlice<Unicode.Scalar>] = []
     var start = 0
     while start < text.count {
+      try charge()
       let end = endOfChunk(text, start)
       result.append(text[start..<end])
       start = end
