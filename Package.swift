@@ -54,7 +54,12 @@ let package = Package(
     room("CUDADevice", ["Tensors", "CPUDevice", "CUDADriver", "CUDAKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
-    room("Export", ["Doctor", "Models", "ModelFiles", "Training", "Tokenization", "JSONValues"]),
+    room(
+      "Export",
+      [
+        "Doctor", "Models", "ModelFiles", "Training", "Tokenization", "JSONValues", "CPUDevice", "CPUKernels",
+        "Tensors",
+      ]),
     room("Quantization", ["Export", "Doctor", "Models", "ModelFiles", "JSONValues"]),
     room("SelfTest", ["Tensors", "Models", "CPUDevice"]),
     room(

@@ -1,3 +1,4 @@
+import Doctor
 import Glibc
 import ModelFiles
 import Training
@@ -6,28 +7,41 @@ import Training
 public enum AdapterExport {
   /// What was exported.
   public struct Result: Sendable {
-    /// The folder that the adapter came from.
-    public let source: String
+    /// The folders that the adapters came from.
+    public let sources: [String]
     /// The new adapter.
     public let adapter: AdapterFile
   }
 
-  /// Checks the adapter of `folder` and writes it in fp32 to `output`, which must not hold one yet.
+  /// Checks the adapters of `folders` and writes their sum in fp32 to `output`, which must not hold one yet.
   ///
-  /// Of a run that is not finished, the best checkpoint is taken, else the latest whole one. With `model`, the adapter's
-  /// shapes are compared with the model's; `baseModel` replaces the model's name in the configuration.
+  /// Of a run that is not finished, the best checkpoint is taken, else the latest whole one. With `model`, the adapters'
+  /// shapes are compared with the model's; `baseModel` replaces the model's name in the configuration. `layout` says
+  /// which matrices the new adapter is for: a Llama's, or those of a Phi-3's folder. With `examination`, the tokenizer's
+  /// files lie beside the adapter, repaired where they have to be. A folder that is not there yet appears whole or not at
+  /// all.
   public static func export(
-    _ folder: String, to output: String, for model: ModelConfiguration? = nil, baseModel: String? = nil
+    _ folders: [String], to output: String, for model: ModelConfiguration? = nil, in layout: Conversion.Layout = .llama,
+    baseModel: String? = nil, examination: Examination? = nil
   ) throws -> Result {
-    let source = try adapterFolder(in: folder)
+    let sources = try folders.map(adapterFolder)
     for name in [AdapterFile.fileName, AdapterConfiguration.fileName] where access("\(output)/\(name)", F_OK) == 0 {
       throw RunError(output, "the folder holds an adapter already (\(name)); choose another --output")
     }
-    let adapter = try AdapterFile.load(folder: source, for: model)
-    var configuration = adapter.configuration
-    if let baseModel { configuration.baseModel = baseModel }
-    try write(adapter, configuration, to: output)
-    return Result(source: source, adapter: try AdapterFile.load(folder: output, for: model))
+    let sum = try AdapterSum(
+      sources.map { (source) throws(ModelFileError) in try AdapterFile.load(folder: source, for: model) })
+    var written = try WrittenAdapter(sum, layerCount: model?.layerCount, in: layout)
+    if let baseModel { written.configuration.baseModel = baseModel }
+    func fill(_ folder: String) throws {
+      try written.save(to: folder)
+      try examination?.writeTokenizerFiles(to: folder)
+    }
+    if access(output, F_OK) == 0, !AtomicFolder.names(in: output).isEmpty {
+      try fill(output)
+    } else {
+      try AtomicFolder.make(output, fill)
+    }
+    return Result(sources: sources, adapter: try AdapterFile.load(folder: output, for: model))
   }
 
   /// The folder of the adapter that `folder` stands for: itself, or the checkpoint to take of an unfinished run.
@@ -45,32 +59,5 @@ public enum AdapterExport {
       folder,
       damaged.first.map { "no whole checkpoint here: \($0)" }
         ?? "neither an adapter (\(AdapterConfiguration.fileName)) nor a run with checkpoints")
-  }
-
-  private static func write(
-    _ adapter: AdapterFile, _ configuration: AdapterConfiguration, to output: String
-  ) throws {
-    var stored: [(name: String, tensor: StoredTensor)] = []
-    for pair in adapter.pairs {
-      for (isB, tensor) in [(false, pair.a), (true, pair.b)] {
-        // The names as they must be, not as a state dictionary may have spelt them.
-        guard let name = AdapterFile.tensorName(layer: pair.layer, projection: pair.projection, isB: isB) else {
-          continue
-        }
-        stored.append((name, tensor))
-      }
-    }
-    let total = stored.reduce(0) { $0 + $1.tensor.count }
-    let buffer = UnsafeMutableBufferPointer<Float>.allocate(capacity: max(1, total))
-    defer { buffer.deallocate() }
-    var tensors: [(name: String, shape: [Int], values: UnsafeBufferPointer<Float>)] = []
-    var start = 0
-    for (name, tensor) in stored {
-      let slice = UnsafeMutableBufferPointer(rebasing: buffer[start..<start + tensor.count])
-      if let base = slice.baseAddress { try tensor.decode(rows: 0..<tensor.rowCount, into: base) }
-      tensors.append((name, tensor.shape, UnsafeBufferPointer(slice)))
-      start += tensor.count
-    }
-    try AdapterFile.save(to: output, configuration: configuration, tensors: tensors)
   }
 }

@@ -23,37 +23,36 @@ extension Adapter {
   }
 
   /// Takes over the elements of a PEFT adapter, whose shapes were checked against the model when it was opened.
-  public func load(_ file: AdapterFile) throws {
+  public func load(_ file: AdapterFile) throws { try load(AdapterSum([file])) }
+
+  /// Takes over the elements of a sum of adapters; pairs that it has not become zeros.
+  public func load(_ sum: AdapterSum) throws {
+    guard sum.configuration.rank == configuration.rank, sum.configuration.scale == configuration.scale,
+      configuration.targetModules.isSuperset(of: sum.modules), let folder = sum.files.first?.folder
+    else { throw ModelError("the adapter to load has another rank, scale or other modules than this one") }
     var values = [Float](repeating: 0, count: count)
     let parts = Dictionary(uniqueKeysWithValues: self.parts.map { ($0.name, $0) })
-    try values.withUnsafeMutableBufferPointer { values in
-      guard let base = values.baseAddress else { return }
-      for pair in file.pairs {
-        for stored in [pair.a, pair.b] {
-          guard let part = parts[stored.name], stored.shape == [part.rows, part.columns] else {
-            throw ModelError("\(file.folder): tensor \(stored.name) \(stored.shape) does not fit this adapter")
-          }
-          try stored.decode(rows: 0..<part.rows, into: base + part.range.lowerBound)
+    for layer in sum.layers {
+      for module in sum.modules {
+        guard let (a, b) = try sum.decode(layer: layer, module: module) else { continue }
+        for (isB, elements) in [(false, a), (true, b)] {
+          guard let part = parts[AdapterFile.tensorName(layer: layer, module: module, isB: isB)],
+            part.range.count == elements.count
+          else { throw ModelError("\(folder): \(module.path(layer: layer)) does not fit this model") }
+          values.replaceSubrange(part.range, with: elements)
         }
       }
     }
     try set(values)
-    guard try isFinite() else { throw ModelError("\(file.folder): the adapter holds values that are not numbers") }
   }
 }
 
 extension LoRAConfiguration {
-  /// What a PEFT configuration describes.
-  public init(_ file: AdapterConfiguration) throws {
-    let modules = try file.targetModules.map { name in
-      guard let module = TargetModule(rawValue: name) else {
-        throw ModelError("the adapter's target module \(name) is none of a Llama's seven projections")
-      }
-      return module
-    }
+  /// What describes a sum of adapters.
+  public init(_ sum: AdapterSum) {
     self.init(
-      rank: file.rank, alpha: file.alpha, useRSLoRA: file.usesRSLoRA, dropout: file.dropout,
-      targetModules: Set(modules))
+      rank: sum.configuration.rank, alpha: sum.configuration.alpha, useRSLoRA: sum.configuration.usesRSLoRA,
+      dropout: sum.configuration.dropout, targetModules: Set(sum.modules))
   }
 }
 
@@ -61,9 +60,16 @@ extension LanguageModel {
   /// Opens the PEFT adapter in `folder` and attaches it.
   @discardableResult
   public func loadAdapter(from folder: String, training: Bool = false) throws -> Adapter {
-    let file = try AdapterFile.load(folder: folder, for: configuration)
-    let adapter = try makeAdapter(try LoRAConfiguration(file.configuration), training: training)
-    try adapter.load(file)
+    try loadAdapters(from: [folder], training: training)
+  }
+
+  /// Opens the PEFT adapters in `folders` and attaches their sum.
+  @discardableResult
+  public func loadAdapters(from folders: [String], training: Bool = false) throws -> Adapter {
+    let sum = try AdapterSum(
+      folders.map { (folder) throws(ModelFileError) in try AdapterFile.load(folder: folder, for: configuration) })
+    let adapter = try makeAdapter(LoRAConfiguration(sum), training: training)
+    try adapter.load(sum)
     attach(adapter)
     return adapter
   }

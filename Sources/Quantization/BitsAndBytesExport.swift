@@ -53,7 +53,7 @@ public struct BitsAndBytesExport: Sendable {
     }
     let layout = Self.layout(of: checkpoint)
     architecture = try Conversion.architecture(of: checkpoint, in: layout)
-    let type = try Conversion.usualType(of: checkpoint)
+    let type = try Conversion.format(.asStored, checkpoint)
     self.type = type
     let linear = Set(
       (0..<checkpoint.configuration.layerCount).flatMap { layer in
@@ -79,8 +79,9 @@ public struct BitsAndBytesExport: Sendable {
   public func write(to output: String, onProgress: (_ written: Int) throws -> Void = { _ in }) throws -> Result {
     var files: [String] = []
     try AtomicFolder.make(output) { folder in
-      let carried = try CarriedFiles(of: checkpoint)
-      var json = try checkpoint.configuration.json(
+      // Defects of the tokenizer do not travel on.
+      let carried = try CarriedFiles(of: checkpoint, Examination(of: checkpoint.path, depth: .tokens))
+      var json = try carried.model.json(
         as: architecture, original: carried.configuration, storedAs: type)
       json["quantization_config"] = .object(quantizationConfiguration)
       let writer = try ShardedSafetensorsWriter(folder: folder, tensors: tensors.flatMap { try $0.entries() })
@@ -95,8 +96,6 @@ public struct BitsAndBytesExport: Sendable {
       }
       try writer.finish()
       try writeAtomically(JSONValue.object(json).serialized(pretty: true) + "\n", to: "\(folder)/config.json")
-      // Defects of the tokenizer do not travel on.
-      try writeAtomically(Examination(of: folder, depth: .tokens).repairedFiles(), into: folder)
       // What cannot be opened again must not get the name.
       _ = try Checkpoint.open(path: folder)
     }

@@ -1,4 +1,5 @@
 import CPUDevice
+import Export
 import ModelFiles
 import Models
 import Training
@@ -20,8 +21,17 @@ public final class FineTuning {
   /// Reads the data and makes the run's folder, or opens that of the run to resume.
   ///
   /// The adapter is attached to `model`.
-  public init(model: Model, configuration: TrainingConfiguration) throws {
-    let configuration = try configuration.validated()
+  /// - Parameter chosen: Names of options that a user gave: they must not contradict the adapter that the run goes on from.
+  public init(model: Model, configuration: TrainingConfiguration, chosen: Set<String> = []) throws {
+    var configuration = try configuration.validated()
+    var start: AdapterSum?
+    if let folder = configuration.adapter {
+      let sum = try AdapterSum([
+        AdapterFile.load(folder: AdapterExport.adapterFolder(in: folder), for: model.configuration)
+      ])
+      configuration = try configuration.continuing(sum, from: folder, chosen: chosen)
+      start = sum
+    }
     self.model = model
     self.configuration = configuration
     let options = TokenizedDataset.Options(
@@ -38,7 +48,8 @@ public final class FineTuning {
       ? try RunFolder.resume(configuration.output, saveLimit: configuration.saveLimit)
       : try RunFolder.create(configuration.output, saveLimit: configuration.saveLimit)
     trainer = try Trainer(
-      model.language, data: data, evalData: evalData, configuration: configuration, folder: folder)
+      model.language, data: data, evalData: evalData, configuration: configuration, folder: folder,
+      startingFrom: start)
     try writeAtomically(configuration.yaml(), to: folder.configurationPath)
     // Who loads the adapter needs the tokenizer that it was trained with.
     try model.examination.writeTokenizerFiles(to: configuration.output)

@@ -19,8 +19,8 @@ public struct LoadOptions: Sendable {
   public var memory: Int?
   /// Threads; nil: one per CPU.
   public var threads: Int?
-  /// Folder of a PEFT adapter to put beside the weights.
-  public var adapter: String?
+  /// Folders of PEFT adapters whose sum is put beside the weights.
+  public var adapters: [String]
   /// Chat template to use instead of the model's own.
   public var chatTemplate: ChatTemplate?
   /// Whether defects of tokenizer and template are refused instead of repaired in memory.
@@ -31,12 +31,12 @@ public struct LoadOptions: Sendable {
   /// Options with the defaults of every command.
   public init(
     device: TrainingConfiguration.DeviceChoice = .auto, compute: TrainingConfiguration.Compute = .auto,
-    threads: Int? = nil, adapter: String? = nil, chatTemplate: ChatTemplate? = nil, strict: Bool = false
+    threads: Int? = nil, adapters: [String] = [], chatTemplate: ChatTemplate? = nil, strict: Bool = false
   ) {
     self.device = device
     self.compute = compute
     self.threads = threads
-    self.adapter = adapter
+    self.adapters = adapters
     self.chatTemplate = chatTemplate
     self.strict = strict
   }
@@ -86,7 +86,7 @@ public final class Model {
         checkpoint, on: device,
         storage: DeviceSelection.storage(
           options.quantization, of: checkpoint.configuration, on: device, memory: options.memory)))
-    if let adapter = options.adapter { try model.loadAdapter(from: adapter) }
+    if !options.adapters.isEmpty { try model.loadAdapters(from: options.adapters) }
     return model
   }
 
@@ -98,7 +98,10 @@ public final class Model {
   }
 
   /// Puts the PEFT adapter in `folder` beside the weights, in place of any other.
-  public func loadAdapter(from folder: String) throws { try language.loadAdapter(from: folder) }
+  public func loadAdapter(from folder: String) throws { try loadAdapters(from: [folder]) }
+
+  /// Puts the sum of the PEFT adapters in `folders` beside the weights, in place of any other.
+  public func loadAdapters(from folders: [String]) throws { try language.loadAdapters(from: folders) }
 
   /// Takes the adapter away.
   public func removeAdapter() { language.attach(nil) }

@@ -33,12 +33,25 @@ extension ModelOptions {
       options.quantization = arguments[quantization]
       options.chatTemplate = try arguments[chatTemplate].map { try ChatTemplate(file: $0) }
       // A run that was interrupted has its adapter in a checkpoint.
-      options.adapter = try arguments[adapter].map { try AdapterExport.adapterFolder(in: $0) }
+      options.adapters = try arguments[adapters].map { try AdapterExport.adapterFolder(in: $0) }
       options.strict = arguments[strict]
       return try Model.load(arguments[Self.model], at: path(arguments[Self.model]), options: options)
     }
     announce(model.examination)
+    remarkBases(of: arguments[adapters], for: arguments[Self.model])
     return model
+  }
+
+  /// Says where an adapter names another model than the one that it is used with: shapes alone do not tell two models of
+  /// one size apart.
+  static func remarkBases(of adapters: [String], for model: String) {
+    func name(_ path: String) -> String? { path.split(separator: "/").last?.lowercased() }
+    for folder in adapters {
+      guard let source = try? AdapterExport.adapterFolder(in: folder),
+        let base = (try? AdapterConfiguration(folder: source))?.baseModel, name(base) != name(model)
+      else { continue }
+      StandardError.write("swiftlet: \(folder) says that it was made for \(base), not for \(model)\n")
+    }
   }
 
   /// Says what was repaired in memory, and what is broken.

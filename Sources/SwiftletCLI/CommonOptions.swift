@@ -8,7 +8,8 @@ extension TrainingConfiguration.Quantization: CommandChoice {}
 /// The model and how it is loaded: the same words in every command.
 enum ModelOptions {
   static let model = Argument("MODEL", "A Hugging Face folder, a .gguf file, or OWNER/NAME on the hub.")
-  static let adapter = Option<String?>("adapter", "DIR", "Adapter to apply, a folder in PEFT's layout.")
+  static let adapters = Option(
+    repeated: "adapter", "DIR", "Adapter to apply, a run or a folder in PEFT's layout; several add up.")
   static let strict = Option(
     flag: "strict", "Refuse a model whose tokenizer or template has a defect, instead of repairing it in memory.")
   static let parseSpecial = Option(

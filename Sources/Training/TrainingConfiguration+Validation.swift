@@ -28,6 +28,7 @@ extension TrainingConfiguration {
     if let memory {
       try require(memory >= 64 << 20, "memory", "\(formatByteCount(memory)) is too little; give at least 64MiB")
     }
+    try require(adapter != "", "adapter", "empty; name a folder")
     try require(loraRank, in: 1...65536, "lora-rank")
     try require(
       loraAlpha.isFinite && loraAlpha > 0, "lora-alpha", "\(loraAlpha) is not a positive number; the default is 16")

@@ -95,6 +95,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   /// Activations computed twice to save memory.
   public var recompute = Recompute.auto
 
+  /// The adapter to go on from, a run or a folder in PEFT's layout: its rank, scale and modules are then the run's.
+  public var adapter: String?
   /// Rank of every adapter pair.
   public var loraRank = 16
   /// The adapter's product is scaled by alpha / rank, with rsLoRA by alpha / √rank.

@@ -36,6 +36,9 @@ extension TrainingOption {
   ]
 
   private static let adapterOptions: [TrainingOption] = [
+    .text(
+      "adapter", .adapter, \.adapter, aliases: ["init-adapter"], "DIR",
+      "Adapter to go on from, a run or a folder in PEFT's layout, with its rank, scale and modules."),
     .scalar(
       "lora-rank", .adapter, \.loraRank, .integer, aliases: ["rank", "lora-r", "r"], "N",
       "Rank of every adapter pair."),

@@ -24,6 +24,26 @@ import Testing
     #expect(special[0] == .infinity && special[1] == -.infinity && special[2].isNaN && special[3] == 0)
   }
 
+  @Test(arguments: [(1, 1, 1), (3, 130, 5), (300, 64, 16), (129, 1000, 3), (9, 257, 40)])
+  func lowRankProductsAreAdded(rows: Int, columns: Int, rank: Int) {
+    var random = SeededGenerator(UInt64(rows))
+    let (b, a) = (Elements(random.floats(rows * rank), SL_F32), Elements(random.floats(rank * columns), SL_F32))
+    let before = random.floats(rows * columns, scale: 100)
+    let out = Elements(before, SL_F32)
+    sl_add_low_rank(Int64(rows), Int64(columns), Int64(rank), -1.5, b.float, a.float, out.float)
+    for row in 0..<rows {
+      for column in 0..<columns {
+        let product = (0..<rank).reduce(0.0) {
+          $0 + Double(b[row * rank + $1]) * Double(a[$1 * columns + column])
+        }
+        let expected = Double(before[row * columns + column]) - 1.5 * product
+        // Half a unit of the sum, and what the product's terms round by.
+        let bound = abs(expected) * 6.1e-8 + Double(rank) * 3e-7
+        #expect(abs(Double(out[row * columns + column]) - expected) <= bound)
+      }
+    }
+  }
+
   @Test func scaleBiasAndNorm() {
     var random = SeededGenerator(2)
     let count = 100_003

@@ -35,7 +35,8 @@ import Testing
   private func convert(
     _ path: String, _ layout: Conversion.Layout, _ output: String, type: Conversion.ElementType? = nil
   ) throws -> Conversion.Result {
-    try Conversion(of: path, to: layout, type: type).write(to: "\(folder.path)/\(output)")
+    try Conversion(of: path, to: layout, weights: type.map { .type($0) } ?? .asStored).write(
+      to: "\(folder.path)/\(output)")
   }
 
   private func logits(_ path: String) throws -> [Float] {
@@ -179,6 +180,44 @@ import Testing
         "tokenizer.json", "tokenizer_config.json",
       ])
     #expect(TemporaryFolder.text(of: "\(folder.path)/llama/LICENSE") == "{\"a\": \"LICENSE\"}")
+  }
+
+  /// Models of every architecture whose logits transformers computed (`Tests/Golden/tiny_models.py`), in each layout that
+  /// can express them.
+  @Test func everyArchitectureIsConvertedWithoutLoss() throws {
+    let text = try #require(TemporaryFolder.text(of: goldenPath("tiny_models.json")))
+    var fused = 0
+    for (index, entry) in try #require(try JSONValue.parse(text).array).enumerated() {
+      let config = try #require(entry["config"]?.object)
+      let home = try TemporaryFolder()
+      try TinyModel(config: config, seed: UInt64(try #require(entry["seed"]?.integer))).write(to: home)
+      let tokens = try #require(entry["tokens"]?.array).compactMap(\.integer).map { Int32($0) }
+      func logits(_ path: String) throws -> [Float] {
+        try LanguageModel(Checkpoint.open(path: path), on: CPUDevice(compute: .float32)).logits(tokens)
+      }
+      let before = try logits(home.path)
+      let vocabulary = try #require(config["vocab_size"]?.integer)
+      let positions = try #require(entry["positions"]?.array).compactMap(\.integer)
+      for (position, row) in zip(positions, try #require(entry["logits"]?.array)) {
+        for (found, wanted) in zip(before[(position * vocabulary)...], row.array ?? []) {
+          #expect(abs(Double(found) - (wanted.double ?? .nan)) < 1e-3)
+        }
+      }
+      for layout in Conversion.Layout.allCases {
+        let output = "\(index)-\(layout)"
+        do { try convert(home.path, layout, output) } catch {
+          #expect("\(error)".contains("cannot express this model: its "), "\(error)")
+          continue
+        }
+        fused += layout == .phi3 ? 1 : 0
+        let after = "\(folder.path)/\(output)"
+        #expect(try logits(after) == before, "\(entry["name"]?.string ?? ""), \(layout)")
+        #expect(
+          try SafetensorsCheckpoint(folder: after).tensorNames.contains { $0.contains("qkv_proj") } == (layout == .phi3)
+        )
+      }
+    }
+    #expect(fused >= 10)
   }
 
   // MARK: GGUF

@@ -103,6 +103,92 @@ import Testing
     #expect(failure(named, configuration) == "1 pairs")
   }
 
+  static func fused(_ name: String, _ rows: Int) -> [(String, [Int])] {
+    let path = "base_model.model.model.layers.0.\(name)"
+    return [("\(path).lora_A.weight", [2, 16]), ("\(path).lora_B.weight", [rows, 2])]
+  }
+
+  @Test func fusedPairsAreCut() throws {
+    let shapes = Self.fused("self_attn.qkv_proj", 32) + Self.fused("mlp.gate_up_proj", 48)
+    let configuration = AdapterConfiguration(rank: 2, targetModules: ["qkv_proj", "gate_up_proj"], layers: [0])
+    let path = try write(shapes, configuration)
+    let adapter = try AdapterFile.load(folder: path, for: Self.model)
+    #expect(adapter.pairs.map(\.projection) == ["q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"])
+    #expect(adapter.pairs.map(\.b.shape) == [[16, 2], [8, 2], [8, 2], [24, 2], [24, 2]])
+    for pair in adapter.pairs { #expect(try pair.a.decoded() == (0..<32).map { Float($0) }, "A is shared") }
+    #expect(try adapter.pairs[1].b.decoded() == (32..<48).map { Float($0) })
+    #expect(try adapter.pairs[4].b.decoded() == (48..<96).map { Float($0) })
+    #expect(adapter.pairs[2].b.name == "base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight")
+    let error = #expect(throws: ModelFileError.self) { try AdapterFile.load(folder: path) }
+    #expect(error?.message.contains("belongs to a fused matrix") == true, "only a model says where to cut")
+    // A projection that target_modules lists must have its tensors in each layer.
+    let listed = AdapterConfiguration(rank: 2, targetModules: ["qkv_proj"])
+    #expect(failure(shapes, listed).contains("`target_modules` lists qkv_proj, but layer 1 has no tensors for it"))
+  }
+
+  @Test func patternsGiveModulesTheirOwnRankAndAlpha() throws {
+    let path = "base_model.model.model.layers.1.mlp.down_proj"
+    var configuration = AdapterConfiguration(rank: 2, alpha: 8, targetModules: [])
+    configuration.rankPattern = ["layers.1.mlp.down_proj": 4, "down_proj": 3]
+    configuration.alphaPattern = ["^model.layers.1.mlp.down_proj": 6, "proj": 100]
+    let shapes = Self.pair + [("\(path).lora_A.weight", [4, 24]), ("\(path).lora_B.weight", [16, 4])]
+    let folder = try write(shapes, configuration)
+    let adapter = try AdapterFile.load(folder: folder, for: Self.model)
+    #expect(adapter.configuration == configuration, "patterns are written and read")
+    #expect(adapter.pairs.map(\.rank) == [2, 4] && adapter.pairs.map(\.scale) == [4, 1.5])
+    configuration.rankPattern = ["layers.1.mlp.down_proj": 5]
+    #expect(failure(shapes, configuration).contains("has the shape [4, 24]; r = 5 asks for [5, input width]"))
+    for (key, message) in [
+      ("layers\\.[01]\\.", "has the regular expression 'layers.[01].'"), ("", "has the regular expression ''"),
+    ] {
+      var object = try #require(AdapterConfiguration(rank: 2).json.object)
+      object["alpha_pattern"] = [key: 4]
+      let error = #expect(throws: ModelFileError.self) { try AdapterConfiguration(.object(object), path: "x") }
+      #expect(
+        error?.message.hasPrefix("`alpha_pattern` ") == true && error?.message.contains("regular expression") == true,
+        "\(message)")
+    }
+  }
+
+  @Test func sumsOfAdapters() throws {
+    func values(_ adapter: AdapterSum, _ layer: Int, _ module: TargetModule) throws -> [Float]? {
+      // B · A times the scale.
+      guard let (a, b) = try adapter.decode(layer: layer, module: module) else { return nil }
+      let rank = adapter.configuration.rank
+      let (rows, columns) = (b.count / rank, a.count / rank)
+      return (0..<rows * columns).map { index in
+        let (row, column) = (index / columns, index % columns)
+        return (0..<rank).reduce(0) { $0 + b[row * rank + $1] * a[$1 * columns + column] }
+          * Float(adapter.configuration.scale)
+      }
+    }
+    func open(_ rank: Int, _ alpha: Double, _ layer: Int) throws -> AdapterFile {
+      let path = "base_model.model.model.layers.\(layer).self_attn.k_proj"
+      let folder = try write(
+        [("\(path).lora_A.weight", [rank, 16]), ("\(path).lora_B.weight", [8, rank])],
+        AdapterConfiguration(rank: rank, alpha: alpha, targetModules: ["k_proj"], layers: [layer]))
+      // The next one is written to the same place.
+      let moved = "\(self.folder.path)/adapter-\(rank)-\(layer)"
+      #expect(rename(folder, moved) == 0)
+      return try AdapterFile.load(folder: moved, for: Self.model)
+    }
+    let (one, two, other) = (try open(1, 4, 0), try open(3, 6, 0), try open(2, 2, 1))
+    let single = try AdapterSum([two])
+    #expect(single.configuration == two.configuration, "one adapter is its own sum")
+    #expect(try single.decode(layer: 0, module: .key)?.b == two.pairs[0].b.decoded())
+    #expect(try single.decode(layer: 1, module: .key) == nil && single.decode(layer: 0, module: .query) == nil)
+    let sum = try AdapterSum([one, two, other])
+    #expect(sum.configuration.rank == 4 && sum.configuration.scale == 1 && sum.layers == [0, 1])
+    let expected = zip(
+      try #require(try values(AdapterSum([one]), 0, .key)), try #require(try values(AdapterSum([two]), 0, .key))
+    ).map(+)
+    for (found, wanted) in zip(try #require(try values(sum, 0, .key)), expected) {
+      #expect(abs(found - wanted) <= 1e-5 * max(1, abs(wanted)))
+    }
+    #expect(try values(sum, 1, .key) == values(AdapterSum([other]), 1, .key))
+    #expect(throws: ModelFileError.self) { try AdapterSum([]) }
+  }
+
   static let wrong: [(tensors: [(String, [Int])], message: String)] = [
     ([], "the adapter has no tensors"),
     ([pair[0]], "lora_B of layer 0's q_proj is missing"),
@@ -124,11 +210,21 @@ import Testing
     (pair + [("\(q).lora_B.bias", [16])], "tensor '\(q).lora_B.bias' is none of a LoRA adapter"),
     (
       [("base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight", [2, 16])],
-      "tensor 'base_model.model.model.layers.0.self_attn.qkv_proj.lora_A.weight' belongs to the fused layout (qkv_proj)"
+      "lora_B of layer 0's qkv_proj is missing"
     ),
     (
-      [("base_model.model.model.layers.0.mlp.gate_up_proj.lora_A.weight", [2, 16])],
-      "tensor 'base_model.model.model.layers.0.mlp.gate_up_proj.lora_A.weight' belongs to the fused layout (gate_up_proj)"
+      fused("self_attn.qkv_proj", 48),
+      "tensor 'base_model.model.model.layers.0.self_attn.qkv_proj.lora_B.weight' has the shape [48, 2]; the model asks "
+        + "for [32, 2]"
+    ),
+    (
+      pair + fused("self_attn.qkv_proj", 32),
+      "tensor 'base_model.model.model.layers.0.self_attn.qkv_proj.lora_B.weight' stands for the same matrix as "
+        + "'\(q).lora_B.weight', fused with others and by itself"
+    ),
+    (
+      [("base_model.model.lm_head.base_layer.weight", [32, 16])],
+      "tensor 'base_model.model.lm_head.base_layer.weight' is a layer saved whole"
     ),
     (
       [("base_model.model.lm_head.lora_A.weight", [2, 16])],
@@ -156,12 +252,16 @@ import Testing
   static let fields: [(key: String, value: JSONValue, message: String)] = [
     ("peft_type", "IA3", "`peft_type` is 'IA3'; only LORA"), ("task_type", "SEQ_CLS", "`task_type` is 'SEQ_CLS'"),
     ("bias", "all", "`bias` is 'all'"), ("use_dora", true, "`use_dora` is true; DoRA adapters cannot be loaded"),
-    ("lora_bias", true, "`lora_bias` is true"), ("fan_in_fan_out", true, "`fan_in_fan_out` is true"),
-    ("alpha_pattern", ["q_proj": 4], "`alpha_pattern` is set"),
-    ("rank_pattern", ["q_proj": 4], "`rank_pattern` is set"),
+    ("lora_bias", true, "`lora_bias` is true"),
+    ("alpha_pattern", ["q_proj": "x"], "`alpha_pattern` has \"x\" for 'q_proj'"),
+    ("rank_pattern", ["q_proj": 0], "`rank_pattern` has 0 for 'q_proj'"),
+    ("rank_pattern", [8], "`rank_pattern` is an array"),
+    ("layers_to_transform", [0.5], "`layers_to_transform` must be"),
     ("modules_to_save", ["lm_head"], "`modules_to_save` is set"),
     ("layer_replication", [[0, 1]], "`layer_replication` is set"),
     ("trainable_token_indices", [1], "`trainable_token_indices` is set"),
+    ("use_magic", true, "`use_magic` is true, a setting that is not known here"),
+    ("magic_config", ["a": 1], "`magic_config` is set, which is not known here"),
     ("init_lora_weights", "pissa_niter_4", "`init_lora_weights` is 'pissa_niter_4', which changed the base"),
     ("r", 0, "`r` must be"), ("r", "8", "`r` must be"), ("r", .null, "`r` must be"),
     ("lora_alpha", "x", "`lora_alpha` must be"), ("lora_dropout", 1.5, "`lora_dropout` must be"),
@@ -181,6 +281,8 @@ import Testing
     var object = try #require(AdapterConfiguration(rank: 2, alpha: 0.5, targetModules: []).json.object)
     object["target_modules"] = "all-linear"
     object["init_lora_weights"] = "gaussian"
+    // PEFT itself takes no notice of it where a layer is a plain linear one.
+    object["fan_in_fan_out"] = true
     object["eva_config"] = ["rho": 2]
     object["layers_to_transform"] = 3
     object["something_new"] = 1

@@ -124,6 +124,40 @@ struct EndToEndTests {
       let own = try swiftlet(prompt + ["--adapter", run]).output
       #expect(try swiftlet(prompt).output != own)
       #expect(try swiftlet(prompt + ["--adapter", adapter]).output == own)
+
+      // Added to the weights it says the same.
+      let merged = folder + "/merged"
+      let merge = ["export", sampleModel, "--adapter", run, "--format", "merged", "--type", "f32", "--output", merged]
+      let written = try swiftlet(merge)
+      #expect(written.status == 0 && written.output.isEmpty, "\(written.errors)")
+      let exact = ["--compute", "fp32"]
+      #expect(
+        try swiftlet(["generate", merged] + question + exact).output
+          == swiftlet(prompt + ["--adapter", run] + exact).output)
+
+      // Another run goes on from it; a shape that contradicts it is refused.
+      let more = ["tune", sampleModel, "--data", data, "--eval-data", data, "--adapter", run, "--max-steps", "2"]
+      let options = ["--batch-size", "1", "--gradient-accumulation", "1", "--json"]
+      let second = try swiftlet(more + options + ["--output", folder + "/second"])
+      #expect(second.status == 0, "\(second.errors)")
+      #expect(try JSONValue.parse(second.output)["eval_before"] == summary["eval_after"])
+      let refused = try swiftlet(more + ["--lora-rank", "8", "--output", folder + "/third"])
+      #expect(refused.status == 2)
+      #expect(
+        refused.errors.split(separator: "\n").last
+          == "swiftlet: error: --lora-rank: 8, but the adapter in \(run) has 4; leave it out to go on from it")
+      #expect(!FileManager.default.fileExists(atPath: folder + "/third"))
+
+      // Two at once; one that is named for another model is said.
+      let two = try swiftlet(prompt + ["--adapter", run, "--adapter", folder + "/second"])
+      #expect(two.status == 0 && two.errors.isEmpty)
+      let path = adapter + "/adapter_config.json"
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      try text.replacingOccurrences(of: sampleModel, with: "someone/else").write(
+        toFile: path, atomically: true, encoding: .utf8)
+      #expect(
+        try swiftlet(prompt + ["--adapter", adapter]).errors
+          == "swiftlet: \(adapter) says that it was made for someone/else, not for \(sampleModel)\n")
     }
   }
 

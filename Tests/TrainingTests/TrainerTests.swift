@@ -45,13 +45,14 @@ import Testing
   /// What a new process would do: loads the model and opens the run.
   private func trainer(
     _ configuration: TrainingConfiguration, _ name: String, data: TokenizedDataset? = nil,
-    evalData: TokenizedDataset? = nil, model: LanguageModel? = nil, compute: CPUDevice.Compute = .float32
+    evalData: TokenizedDataset? = nil, model: LanguageModel? = nil, compute: CPUDevice.Compute = .float32,
+    startingFrom start: AdapterSum? = nil
   ) throws -> Trainer {
     let path = "\(folder.path)/\(name)"
     let model = try model ?? LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: compute))
     return try Trainer(
       model, data: data ?? self.data(), evalData: evalData, configuration: configuration,
-      folder: configuration.resume ? .resume(path) : .create(path))
+      folder: configuration.resume ? .resume(path) : .create(path), startingFrom: start)
   }
 
   /// Everything that a finished run leaves, times apart.
@@ -182,9 +183,8 @@ import Testing
     bytes.replaceSubrange(bytes.count - 4..<bytes.count, with: GGUFBuilder.bytes([Float.nan]))
     _ = try folder.write("run/adapter_model.safetensors", bytes)
     let model = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
-    #expect(throws: ModelError("\(folder.path)/run: the adapter holds values that are not numbers")) {
-      try model.loadAdapter(from: "\(folder.path)/run")
-    }
+    let error = #expect(throws: ModelFileError.self) { try model.loadAdapter(from: "\(folder.path)/run") }
+    #expect(error?.path == path && error?.message.contains("holds values that are no finite numbers") == true)
   }
 
   @Test func aTinyTaskIsLearned() throws {
@@ -206,6 +206,75 @@ import Testing
     try model.loadAdapter(from: summary.adapterPath)
     let batch = data.batch(of: 0..<2)
     #expect(abs(try model.evaluate(batch) / Double(batch.trainedTokenCount) - (summary.evalAfter ?? 0)) < 1e-6)
+  }
+
+  @Test func aRunGoesOnFromAnAdapter() throws {
+    let data = try data()
+    func run(_ name: String, from start: AdapterSum? = nil, _ change: (inout TrainingConfiguration) -> Void) throws
+      -> TrainingSummary
+    {
+      try trainer(configuration(change), name, data: data, evalData: data, startingFrom: start).run()
+    }
+    let first = try run("first") {
+      $0.useRSLoRA = true
+      $0.targetModules = ["v_proj", "q_proj"]
+    }
+    let model = try ModelConfiguration(
+      json: readJSON("\(modelFolder.path)/config.json"), path: "\(modelFolder.path)/config.json")
+    func sum(_ names: String...) throws -> AdapterSum {
+      try AdapterSum(names.map { try AdapterFile.load(folder: "\(folder.path)/\($0)", for: model) })
+    }
+    let start = try sum("first")
+    var plain = TrainingConfiguration(model: "tiny", data: "data.jsonl")
+    let taken = try plain.continuing(start, from: "first")
+    #expect(taken.loraRank == 4 && taken.loraAlpha == 16 && taken.useRSLoRA)
+    #expect(taken.targetModules == ["q_proj", "v_proj"])
+    let second = try run("second", from: start) {
+      $0.loraRank = taken.loraRank
+      $0.useRSLoRA = taken.useRSLoRA
+      $0.targetModules = taken.targetModules
+    }
+    #expect(second.evalBefore == first.evalAfter, "it starts where the other ended")
+    #expect((second.evalAfter ?? .infinity) < (first.evalAfter ?? 0))
+    // Ranks, scales and places of its own: one of a single rank stands for it, and its zeros stay zeros.
+    let other = TinyAdapter(
+      [("model.layers.1.self_attn.q_proj", 16, 16), ("model.layers.2.mlp.up_proj", 24, 16)], rank: 3, alpha: 2,
+      bound: 0.1)
+    try other.write(to: folder, "other")
+    let both = try sum("first", "other")
+    let shape = try plain.continuing(both, from: "both")
+    #expect(shape.loraRank == 7 && !shape.useRSLoRA && shape.targetModules == ["q_proj", "v_proj", "up_proj"])
+    let third = try run("third", from: both) {
+      ($0.loraRank, $0.loraAlpha, $0.targetModules) = (shape.loraRank, shape.loraAlpha, shape.targetModules)
+    }
+    let loaded = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
+    try loaded.loadAdapters(from: ["first", "other"].map { "\(folder.path)/\($0)" })
+    let batch = data.batch(of: 0..<2)
+    let before = try loaded.evaluate(batch)
+    try loaded.loadAdapter(from: "\(folder.path)/third")
+    #expect(try loaded.evaluate(batch) < before && (third.evalAfter ?? .infinity) < (third.evalBefore ?? 0))
+    let learned = try #require(try sum("third").decode(layer: 0, module: .up))
+    #expect(learned.a.allSatisfy { $0 == 0 } && learned.b.allSatisfy { $0 == 0 })
+
+    // Another shape that was asked for is refused by its name.
+    func refused(_ chosen: Set<String> = [], _ change: (inout TrainingConfiguration) -> Void) -> String? {
+      var configuration = plain
+      change(&configuration)
+      do {
+        _ = try configuration.continuing(start, from: "first", chosen: chosen)
+        return nil
+      } catch { return error.description }
+    }
+    #expect(
+      refused { $0.loraRank = 8 } == "lora-rank: 8, but the adapter in first has 4; leave it out to go on from it")
+    #expect(refused(["lora-rank"]) { _ in }?.hasPrefix("lora-rank: 16, but the adapter in first has 4") == true)
+    #expect(refused { $0.loraAlpha = 1 }?.hasPrefix("lora-alpha: 1.0, but the adapter in first has 16.0") == true)
+    #expect(refused { $0.targetModules = ["q_proj"] }?.hasPrefix("target-modules: q_proj, but") == true)
+    #expect(
+      refused(["target-modules"]) { $0.targetModules = ["v_proj", "q_proj"] } == nil, "the order does not matter")
+    #expect(refused(["use-rslora"]) { $0.useRSLoRA = true } == nil)
+    plain.adapter = ""
+    #expect(throws: TrainingConfigurationError.self) { try plain.validated() }
   }
 
   /// Two micro-batches with different numbers of trained tokens are one batch of twice the size.

@@ -6,6 +6,7 @@
 #include "elementwise.h"
 #include "headnorm.h"
 #include "linear.h"
+#include "lowrank.h"
 #include "matmul.h"
 #include "nf4.h"
 #include "rmsnorm.h"

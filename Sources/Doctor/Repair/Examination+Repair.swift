@@ -34,17 +34,21 @@ extension Examination {
     }
   }
 
-  private func rewrite(_ file: GGUFFile, _ output: String) throws -> String {
-    var changes: [(key: String, value: GGUFValue)] = []
-    for edit in edits {
+  /// The entries of a GGUF's metadata that change, with their new values.
+  package var metadataChanges: [(key: String, value: GGUFValue)] {
+    edits.compactMap { edit in
       switch edit {
-      case .metadata(let key, let value): changes.append((key, value))
+      case .metadata(let key, let value): return (key, value)
       case .template(.metadata(let key), let edits):
         let source = patient.templates.first { $0.place == .metadata(key) }?.source ?? ""
-        changes.append((key, .string(TemplateEdit.apply(edits, to: source))))
-      default: break
+        return (key, .string(TemplateEdit.apply(edits, to: source)))
+      default: return nil
       }
     }
+  }
+
+  private func rewrite(_ file: GGUFFile, _ output: String) throws -> String {
+    let changes = metadataChanges
     let name = file.path.split(separator: "/").last.map(String.init) ?? "model.gguf"
     if output.hasSuffix(".gguf") {
       try GGUFRewriter.write(file, changing: changes, to: output)
@@ -54,6 +58,14 @@ extension Examination {
       try GGUFRewriter.write(file, changing: changes, to: folder + "/" + name)
     }
     return output + "/" + name
+  }
+
+  /// The files of a folder that repairs change, with their new contents.
+  package func changedFiles() throws -> [String: [UInt8]] { try FolderContents(path, edits).changed }
+
+  /// What a repair changes, each one line.
+  package var repairs: [String] {
+    findings.filter { $0.severity != .note && $0.isRepairable }.map { "\($0.id): \($0.repair)" }
   }
 
   // MARK: In memory
@@ -113,12 +125,6 @@ extension Examination {
 }
 
 extension Examination {
-  /// The files of a folder that have to change, as they should be.
-  package func repairedFiles() throws -> [(name: String, bytes: [UInt8])] {
-    guard case .folder = patient.kind else { return [] }
-    return try FolderContents(path, edits).changed.map { (name: $0.key, bytes: $0.value) }
-  }
-
   /// Writes the tokenizer files as they should be into a folder that is there, such as an adapter's.
   public func writeTokenizerFiles(to folder: String) throws {
     try writeAtomically(tokenizerFiles(), into: folder)

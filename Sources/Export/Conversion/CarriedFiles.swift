@@ -4,10 +4,13 @@ import JSONValues
 import ModelFiles
 import Tokenization
 
-/// What a converted model takes along beside its weights: the tokenizer, the settings of generation, the licence.
+/// What a written model takes along beside its weights: the tokenizer, repaired where it has to be, the settings of
+/// generation, the licence.
 package struct CarriedFiles {
   /// The `config.json` that the model comes with; `nil` for a GGUF.
   package let configuration: JSONObject?
+  /// The model with its special tokens as they are once repaired.
+  package let model: ModelConfiguration
   /// Names and contents of the other files.
   package private(set) var files: [(name: String, bytes: [UInt8])] = []
 
@@ -17,27 +20,32 @@ package struct CarriedFiles {
     "LICENSE.txt", "LICENSE.md", "NOTICE", "NOTICE.md", "NOTICE.txt",
   ]
 
-  /// Reads what lies beside a checkpoint's weights, or what a GGUF says of its tokenizer.
-  package init(of checkpoint: Checkpoint) throws {
+  /// Reads what lies beside a checkpoint's weights, or what a GGUF says of its tokenizer, and repairs it.
+  package init(of checkpoint: Checkpoint, _ examination: Examination) throws {
     switch checkpoint.tokenizerSource {
     case .folder(let folder):
-      configuration = try readJSON("\(folder)/config.json").object
-      for name in AtomicFolder.names(in: folder) where Self.names.contains(name) {
-        files.append((name, try MappedFile.contents(of: "\(folder)/\(name)")))
+      let changed = try examination.changedFiles()
+      func contents(_ name: String) throws -> [UInt8] {
+        try changed[name] ?? MappedFile.contents(of: "\(folder)/\(name)")
       }
-      for name in ChatTemplateSource.namedFiles(in: folder) {
-        files.append((name, try MappedFile.contents(of: "\(folder)/\(name)")))
-      }
+      configuration = try JSONValue.parse(contents("config.json")).object
+      model = checkpoint.configuration
+      let names = AtomicFolder.names(in: folder).filter(Self.names.contains)
+      for name in names + ChatTemplateSource.namedFiles(in: folder) { files.append((name, try contents(name))) }
     case .gguf(let file):
       configuration = nil
+      let changes = examination.metadataChanges
+      let metadata = GGUFMetadata(
+        changes + file.metadata.entries.filter { entry in !changes.contains { $0.key == entry.key } }, path: file.path)
+      model = try checkpoint.configuration.withTokens(of: metadata)
       // A file without a tokenizer is a model all the same.
-      if file.metadata["tokenizer.ggml.model"] != nil {
-        let metadata = try GGUFTokenizerMetadata(file.metadata, path: file.path)
-        for (name, json) in try metadata.files(contextLength: checkpoint.configuration.contextLength) {
+      if metadata["tokenizer.ggml.model"] != nil {
+        let tokenizer = try GGUFTokenizerMetadata(metadata, path: file.path)
+        for (name, json) in try tokenizer.files(contextLength: model.contextLength) {
           files.append((name, json.serializedBytes(.pretty) + [0x0A]))
         }
       }
-      let generation = Self.generation(checkpoint.configuration)
+      let generation = Self.generation(model)
       files.append(("generation_config.json", JSONValue.object(generation).serializedBytes(.pretty) + [0x0A]))
     }
   }

@@ -1,16 +1,19 @@
+import Doctor
 import JSONValues
 import ModelFiles
 import Tokenization
 
-/// Writes a model as a Hugging Face folder in another layout: Phi-3's matrices apart, as a Llama has them, or back.
+/// Writes a model as a Hugging Face folder: in another layout (Phi-3's matrices apart, as a Llama has them, or back), of
+/// another type, with adapters added.
 ///
 /// ```swift
-/// let conversion = try Conversion(of: "phi-4", to: .llama)
-/// try conversion.write(to: "phi-4-llama")
+/// try Conversion(of: "phi-4", to: .llama).write(to: "phi-4-llama")
+/// try Conversion(of: "phi-4", weights: .sixteenBits, adding: ["run"]).write(to: "phi-4-tuned")
 /// ```
 ///
 /// The weights stream through: memory stays far below 2 GiB whatever the checkpoint's size. Weights that keep their type
-/// keep their bytes.
+/// and have no adapter keep their bytes. Adapters are added in fp32, and the sum is rounded once. Tokenizer, ids and chat
+/// template come along, repaired where they have to be.
 public struct Conversion: Sendable {
   /// How the projections of a block are stored.
   public enum Layout: String, Sendable, CaseIterable {
@@ -20,7 +23,17 @@ public struct Conversion: Sendable {
     case phi3
   }
 
-  /// The type that weights are converted to.
+  /// What weights are stored as.
+  public enum Weights: Sendable, Equatable {
+    /// As they are; those of a quantized GGUF become bf16.
+    case asStored
+    /// In 16 bits: f16 stays, everything else becomes bf16.
+    case sixteenBits
+    /// In this type.
+    case type(ElementType)
+  }
+
+  /// A type that weights are converted to.
   public enum ElementType: String, Sendable, CaseIterable {
     case bf16, f16, f32
 
@@ -49,25 +62,38 @@ public struct Conversion: Sendable {
   public let architecture: String
   /// Bytes of all tensors.
   public let byteCount: Int
+  /// What the tokenizer's files, ids and template are, and what repairs them.
+  public let examination: Examination
   private let checkpoint: Checkpoint
   private let type: StorageFormat?
   private let tensors: [TensorPlan]
 
   /// Reads a model and checks all that can be known before a byte is written: that the layout can express it, that every
-  /// tensor is there and has its shape.
+  /// tensor is there and has its shape, that the adapters fit.
   ///
   /// - Parameters:
   ///   - path: A Hugging Face folder or a `.gguf` file.
-  ///   - type: What to store weights as; `nil` keeps the types of a folder, and makes bf16 of a quantized GGUF.
-  public init(of path: String, to layout: Layout, type: ElementType? = nil) throws {
+  ///   - layout: How to store projections; `nil` as the model has them.
+  ///   - adapters: Folders of adapters in PEFT's layout, or of runs.
+  public init(
+    of path: String, to layout: Layout? = nil, weights: Weights = .asStored, adding adapters: [String] = []
+  ) throws {
     let checkpoint = try Checkpoint.open(path: path)
     self.checkpoint = checkpoint
+    let layout = layout ?? (checkpoint.configuration.architecture == "Phi3ForCausalLM" ? .phi3 : .llama)
     architecture = try Self.architecture(of: checkpoint, in: layout)
-    let format = try type?.format ?? Self.usualType(of: checkpoint)
-    self.type = format
-    tensors = try TensorPlan.all(of: checkpoint, in: layout, as: format)
+    let format = try Self.format(weights, checkpoint)
+    type = format
+    let files = try adapters.map {
+      try AdapterFile.load(folder: AdapterExport.adapterFolder(in: $0), for: checkpoint.configuration)
+    }
+    tensors = try TensorPlan.all(of: checkpoint, adding: files, in: layout, as: format)
     byteCount = tensors.reduce(0) { $0 + $1.byteCount }
+    examination = try Examination(of: path, depth: .tokens)
   }
+
+  /// What is repaired on the way, each one line.
+  public var repairs: [String] { examination.repairs }
 
   /// Writes the folder `output`, which must not be there or be empty; it appears whole or not at all.
   /// - Parameter onProgress: receives the bytes of weights written so far; what it throws ends the conversion.
@@ -75,8 +101,8 @@ public struct Conversion: Sendable {
   public func write(to output: String, onProgress: (_ written: Int) throws -> Void = { _ in }) throws -> Result {
     var files: [String] = []
     try AtomicFolder.make(output) { folder in
-      let carried = try CarriedFiles(of: checkpoint)
-      let json = try checkpoint.configuration.json(
+      let carried = try CarriedFiles(of: checkpoint, examination)
+      let json = try carried.model.json(
         as: architecture, original: carried.configuration, storedAs: type)
       let writer = try ShardedSafetensorsWriter(folder: folder, tensors: tensors.map(\.entry))
       files = writer.fileNames
@@ -124,10 +150,15 @@ public struct Conversion: Sendable {
     }
   }
 
-  /// The type that weights get unless one is asked for; `nil`: the one they have.
-  package static func usualType(of checkpoint: Checkpoint) throws(ModelFileError) -> StorageFormat? {
+  /// The type that weights get; `nil`: the one they have.
+  package static func format(
+    _ weights: Weights, _ checkpoint: Checkpoint
+  ) throws(ModelFileError) -> StorageFormat? {
+    if case .type(let type) = weights { return type.format }
+    let tensor = try checkpoint.tensor(TargetModule.down.path(layer: 0) + ".weight")
+    let stored = tensor.nf4?.originalFormat ?? tensor.format
+    if weights == .sixteenBits { return stored == .float16 ? .float16 : .bfloat16 }
     guard case .gguf = checkpoint.tokenizerSource else { return nil }
-    let format = try checkpoint.tensor(TargetModule.down.path(layer: 0) + ".weight").format
-    return [.float32, .float16].contains(format) ? format : .bfloat16
+    return [.float32, .float16].contains(stored) ? stored : .bfloat16
   }
 }

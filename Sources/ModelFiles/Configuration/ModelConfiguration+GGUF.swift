@@ -43,12 +43,24 @@ extension ModelConfiguration {
     if family.skipsRotation { unrotatedLayers = Set((0..<layerCount).filter { ($0 + 1) % 4 == 0 }) }
     if let window = try fields.integer("attention.sliding_window"), window > 0 { slidingWindow = window }
     ropeScaling = try Self.scaling(fields, gguf, contextLength: contextLength)
+    try readTokens(fields)
+    self = try validated(from: path)
+  }
+
+  /// The configuration with the special tokens of other metadata, such as a repaired file's.
+  package func withTokens(of metadata: GGUFMetadata) throws(ModelFileError) -> ModelConfiguration {
+    var other = self
+    try other.readTokens(GGUFFields(metadata: metadata, architecture: ""))
+    return try other.validated(from: metadata.path)
+  }
+
+  private mutating func readTokens(_ fields: GGUFFields) throws(ModelFileError) {
     bosTokenID = try fields.tokenID("bos_token_id")
     padTokenID = try fields.tokenID("padding_token_id")
+    eosTokenIDs = []
     for key in ["eos_token_id", "eot_token_id", "eom_token_id"] {
       if let id = try fields.tokenID(key), !eosTokenIDs.contains(id) { eosTokenIDs.append(id) }
     }
-    self = try validated(from: path)
   }
 
   /// The rows of the embedding, which may be more than the tokens that are named.

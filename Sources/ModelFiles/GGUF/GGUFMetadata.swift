@@ -10,6 +10,12 @@ public struct GGUFMetadata: Sendable {
 
   init(path: String) { self.path = path }
 
+  /// Metadata of a file at `path`, which messages name; of two entries with one key the first counts.
+  package init(_ entries: [(key: String, value: GGUFValue)], path: String) {
+    self.path = path
+    for (key, value) in entries where !contains(key) { _ = append(key, value) }
+  }
+
   /// Appends an entry; false when the key is already there.
   mutating func append(_ key: String, _ value: GGUFValue) -> Bool {
     if indices.updateValue(entries.count, forKey: key) != nil { return false }

@@ -2,10 +2,14 @@ import JSONValues
 
 /// What `adapter_config.json` says of a LoRA adapter.
 public struct AdapterConfiguration: Sendable, Equatable {
-  /// Rows of every A, columns of every B.
+  /// Rows of every A, columns of every B, where `rankPattern` has no other.
   public var rank: Int
-  /// The adapter's product counts alpha / rank, with rsLoRA alpha / √rank.
+  /// The adapter's product counts alpha / rank, with rsLoRA alpha / √rank, where `alphaPattern` has no other.
   public var alpha: Double
+  /// Modules with a rank of their own.
+  public var rankPattern: ModulePattern<Int> = [:]
+  /// Modules with an alpha of their own.
+  public var alphaPattern: ModulePattern<Double> = [:]
   /// Probability that an adapter's input was dropped in training.
   public var dropout: Double
   /// Whether the scale is alpha / √rank.
@@ -32,8 +36,14 @@ public struct AdapterConfiguration: Sendable, Equatable {
     self.layers = layers
   }
 
-  /// What B·A·x is multiplied with.
+  /// What B·A·x is multiplied with where no pattern says otherwise.
   public var scale: Double { usesRSLoRA ? alpha / Double(rank).squareRoot() : alpha / Double(rank) }
+
+  /// The rank of a module and what its B·A·x is multiplied with; the path is the model's: "model.layers.0.mlp.up_proj".
+  func shape(of path: String) -> (rank: Int, scale: Double) {
+    let (rank, alpha) = (rankPattern[path] ?? rank, alphaPattern[path] ?? alpha)
+    return (rank, usesRSLoRA ? alpha / Double(rank).squareRoot() : alpha / Double(rank))
+  }
 
   /// The name of the file.
   public static let fileName = "adapter_config.json"
@@ -43,19 +53,27 @@ extension AdapterConfiguration {
   /// Every field that PEFT 0.21 writes for LoRA, in its order.
   public var json: JSONValue {
     .object([
-      "alora_invocation_tokens": .null, "alpha_pattern": [:], "arrow_config": .null, "auto_mapping": .null,
+      "alora_invocation_tokens": .null,
+      "alpha_pattern": .object(JSONObject(alphaPattern.entries.map { ($0.name, Self.number($0.value)) })),
+      "arrow_config": .null, "auto_mapping": .null,
       "base_model_name_or_path": baseModel.map { .string($0) } ?? .null, "bias": "none", "corda_config": .null,
       "ensure_weight_tying": false, "eva_config": .null, "exclude_modules": .null, "fan_in_fan_out": false,
       "inference_mode": true, "init_lora_weights": true, "kasa_config": .null, "layer_replication": .null,
       "layers_pattern": .null, "layers_to_transform": layers.map { .array($0.map { .integer($0) }) } ?? .null,
-      "loftq_config": [:], "lora_alpha": Int(exactly: alpha).map { .integer($0) } ?? .number(alpha),
+      "loftq_config": [:], "lora_alpha": Self.number(alpha),
       "lora_bias": false, "lora_dropout": .number(dropout), "lora_ga_config": .null, "megatron_config": .null,
       "megatron_core": "megatron.core", "modules_to_save": .null, "monteclora_config": .null, "peft_type": "LORA",
-      "peft_version": "0.21.2", "qalora_group_size": 16, "r": .integer(rank), "rank_pattern": [:], "revision": .null,
+      "peft_version": "0.21.2", "qalora_group_size": 16, "r": .integer(rank),
+      "rank_pattern": .object(JSONObject(rankPattern.entries.map { ($0.name, .integer($0.value)) })), "revision": .null,
       "target_modules": .array(targetModules.map { .string($0) }), "target_parameters": .null,
       "task_type": "CAUSAL_LM", "trainable_token_indices": .null, "use_bdlora": .null, "use_dora": false,
       "use_qalora": false, "use_rslora": .bool(usesRSLoRA), "velora_config": .null,
     ])
+  }
+
+  /// As Python writes it: a whole number without its point.
+  private static func number(_ value: Double) -> JSONValue {
+    Int(exactly: value).map { .integer($0) } ?? .number(value)
   }
 
   /// Reads `adapter_config.json` of a folder; what this program does not compute is refused by the field's name.
@@ -87,7 +105,13 @@ extension AdapterConfiguration {
       rank: rank, alpha: alpha, dropout: dropout, usesRSLoRA: object["use_rslora"]?.bool ?? false,
       targetModules: try Self.targetModules(object["target_modules"], path),
       baseModel: object["base_model_name_or_path"]?.string,
-      layers: object["layers_to_transform"].flatMap(Self.layers))
+      layers: try Self.layers(object["layers_to_transform"], path))
+    rankPattern = try ModulePattern("rank_pattern", object["rank_pattern"], path) { value in
+      value.integer.flatMap { (1...1 << 20).contains($0) ? $0 : nil }
+    }
+    alphaPattern = try ModulePattern("alpha_pattern", object["alpha_pattern"], path) { value in
+      value.double.flatMap { $0.isFinite ? $0 : nil }
+    }
   }
 
   /// A list of names; a pattern (a string) or none leaves the list empty: the tensors tell.
@@ -101,8 +125,15 @@ extension AdapterConfiguration {
     return names
   }
 
-  private static func layers(_ value: JSONValue) -> [Int]? {
-    value.integer.map { [$0] } ?? value.array?.compactMap(\.integer)
+  private static func layers(_ value: JSONValue?, _ path: String) throws(ModelFileError) -> [Int]? {
+    guard let value, !value.isNull else { return nil }
+    if let layer = value.integer { return [layer] }
+    let layers = value.array?.compactMap(\.integer)
+    guard let layers, layers.count == value.array?.count else {
+      throw ModelFileError(path, "`layers_to_transform` must be a layer's number or a list of them")
+    }
+    // PEFT takes an empty list for all.
+    return layers.isEmpty ? nil : layers
   }
 
   /// Fields that ask for something else than B·A·x, with the reason that the user sees.
@@ -127,6 +158,15 @@ extension AdapterConfiguration {
       default: throw refuse(field, "is set; \(meaning) cannot be loaded")
       }
     }
+    // A later method's switch must not pass unseen; numbers and names only matter beside one.
+    for (field, value) in object where !knownFields.contains(field) {
+      switch value {
+      case .bool(true): throw refuse(field, "is true, a setting that is not known here")
+      case .object(let value) where !value.isEmpty: throw refuse(field, "is set, which is not known here")
+      case .array(let value) where !value.isEmpty: throw refuse(field, "is set, which is not known here")
+      default: continue
+      }
+    }
     if let method = object["init_lora_weights"]?.string?.lowercased(),
       ["pissa", "olora", "corda", "loftq", "lora_ga"].contains(where: { method.hasPrefix($0) })
     {
@@ -137,13 +177,14 @@ extension AdapterConfiguration {
     }
   }
 
+  private static let knownFields = Set(AdapterConfiguration().json.object?.keys ?? [])
+
   private static let flags: [(String, String)] = [
     ("use_dora", "DoRA adapters"), ("lora_bias", "adapters with a bias in B"),
-    ("fan_in_fan_out", "transposed adapters"), ("use_qalora", "QALoRA adapters"),
+    ("use_qalora", "QALoRA adapters"),
   ]
 
   private static let settings: [(String, String)] = [
-    ("alpha_pattern", "an alpha for each module"), ("rank_pattern", "a rank for each module"),
     ("modules_to_save", "whole modules beside the adapter"), ("layer_replication", "replicated layers"),
     ("target_parameters", "adapters of bare parameters"), ("trainable_token_indices", "trained token embeddings"),
     ("alora_invocation_tokens", "activated LoRA"), ("use_bdlora", "block-diagonal LoRA"),

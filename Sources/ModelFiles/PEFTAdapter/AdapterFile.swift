@@ -16,6 +16,11 @@ public struct AdapterFile: Sendable {
     public let a: StoredTensor
     /// B, `[output width, rank]`.
     public let b: StoredTensor
+    /// What B · A · x is multiplied with.
+    public let scale: Double
+
+    /// Rows of A, columns of B.
+    public var rank: Int { a.shape.first ?? 0 }
   }
 
   /// The folder.
@@ -24,6 +29,8 @@ public struct AdapterFile: Sendable {
   public let configuration: AdapterConfiguration
   /// The pairs by layer, then in the order of the projections in a block.
   public let pairs: [Pair]
+  /// The model that it was opened for.
+  public let model: ModelConfiguration?
 
   /// The name of the weights' file.
   public static let fileName = "adapter_model.safetensors"
@@ -38,7 +45,12 @@ public struct AdapterFile: Sendable {
 
   /// The name of a module's A, or of its B, in PEFT's files.
   public static func tensorName(layer: Int, module: TargetModule, isB: Bool) -> String {
-    "\(prefix)\(module.path(layer: layer)).lora_\(isB ? "B" : "A").weight"
+    tensorName(path: module.path(layer: layer), isB: isB)
+  }
+
+  /// The name of the A, or the B, of the matrix at a path such as "model.layers.0.mlp.gate_up_proj".
+  package static func tensorName(path: String, isB: Bool) -> String {
+    "\(prefix)\(path).lora_\(isB ? "B" : "A").weight"
   }
 
   static let prefix = "base_model.model."
@@ -62,6 +74,9 @@ public struct AdapterFile: Sendable {
   }
 
   /// Opens the adapter of a folder; with `model`, shapes and layers are compared with the model's.
+  ///
+  /// An adapter of Phi-3's fused matrices becomes pairs of their parts: each has the fused A and its own rows of B. Where
+  /// to cut says the model, without which such an adapter is refused.
   public static func load(folder: String, for model: ModelConfiguration? = nil) throws(ModelFileError) -> AdapterFile {
     var folder = folder
     while folder.utf8.count > 1, folder.hasSuffix("/") { folder.removeLast() }
@@ -71,11 +86,11 @@ public struct AdapterFile: Sendable {
       throw ModelFileError(folder, "this adapter is pickled (adapter_model.bin); save it as safetensors first")
     }
     let file = try SafetensorsFile(path: path)
-    var reader = AdapterReader(path: path, rank: configuration.rank, model: model)
+    var reader = AdapterReader(path: path, configuration, model: model)
     for tensor in file.tensors { try reader.add(tensor) }
     let pairs = try reader.pairs()
-    try reader.requireListed(configuration, pairs)
-    return AdapterFile(folder: folder, configuration: configuration, pairs: pairs)
+    try reader.requireListed()
+    return AdapterFile(folder: folder, configuration: configuration, pairs: pairs, model: model)
   }
 }
 

@@ -1,23 +1,37 @@
 /// Sorts the tensors of an adapter's file into pairs, checking each on the way.
 struct AdapterReader {
   let path: String
-  let rank: Int
+  let configuration: AdapterConfiguration
   let model: ModelConfiguration?
   private var a: [Key: StoredTensor] = [:]
   private var b: [Key: StoredTensor] = [:]
 
-  private struct Key: Hashable, Comparable {
-    var layer: Int
-    /// Place among `AdapterFile.projections`.
-    var projection: Int
+  /// A matrix of a block that can have an adapter: a projection, or several that are stored as one.
+  private struct Matrix {
+    let name: String
+    let modules: [TargetModule]
 
-    var name: String { "layer \(layer)'s \(AdapterFile.projections[projection].name)" }
-    static func < (left: Key, right: Key) -> Bool { (left.layer, left.projection) < (right.layer, right.projection) }
+    var parent: String { modules[0].parent }
+    func path(layer: Int) -> String { "model.layers.\(layer).\(parent).\(name)" }
+
+    static let all =
+      TargetModule.allCases.map { Matrix(name: $0.rawValue, modules: [$0]) }
+      + FusedTensors.parts.map { Matrix(name: $0.name, modules: $0.modules) }
   }
 
-  init(path: String, rank: Int, model: ModelConfiguration?) {
+  private struct Key: Hashable, Comparable {
+    var layer: Int
+    /// Place among all matrices.
+    var index: Int
+
+    var matrix: Matrix { Matrix.all[index] }
+    var name: String { "layer \(layer)'s \(matrix.name)" }
+    static func < (left: Key, right: Key) -> Bool { (left.layer, left.index) < (right.layer, right.index) }
+  }
+
+  init(path: String, _ configuration: AdapterConfiguration, model: ModelConfiguration?) {
     self.path = path
-    self.rank = rank
+    self.configuration = configuration
     self.model = model
   }
 
@@ -27,6 +41,7 @@ struct AdapterReader {
     guard tensor.format.isDecodable else {
       throw wrong(tensor, "is stored as \(tensor.format.name); save the adapter in fp32, fp16 or bf16")
     }
+    let (rank, _) = configuration.shape(of: key.matrix.path(layer: key.layer))
     guard tensor.shape.count == 2, tensor.shape[isB ? 1 : 0] == rank else {
       let expected = isB ? "[output width, \(rank)]" : "[\(rank), input width]"
       throw wrong(tensor, "has the shape \(tensor.shape); r = \(rank) asks for \(expected)")
@@ -35,63 +50,69 @@ struct AdapterReader {
       guard key.layer < model.layerCount else {
         throw wrong(tensor, "is of layer \(key.layer); the model has \(model.layerCount) layers")
       }
-      if let (input, output) = model.projectionShape(AdapterFile.projections[key.projection].name) {
-        let expected = isB ? [output, rank] : [rank, input]
-        guard tensor.shape == expected else {
-          throw wrong(tensor, "has the shape \(tensor.shape); the model asks for \(expected)")
-        }
+      let sizes = key.matrix.modules.map { model.size(of: $0) }
+      let expected = isB ? [sizes.reduce(0) { $0 + $1.outputs }, rank] : [rank, sizes[0].inputs]
+      guard tensor.shape == expected else {
+        throw wrong(tensor, "has the shape \(tensor.shape); the model asks for \(expected)")
       }
+    } else if key.matrix.modules.count > 1 {
+      throw wrong(tensor, "belongs to a fused matrix (\(key.matrix.name)); name the model, which says where to cut it")
     }
     let known = isB ? b[key] : a[key]
     guard known == nil else { throw wrong(tensor, "stands for the same matrix as \(quoted(known?.name ?? ""))") }
     if isB { b[key] = tensor } else { a[key] = tensor }
   }
 
-  /// The pairs in order; one half without the other is an error, and so is none at all.
+  /// The pairs in order, fused ones cut; one half without the other is an error, and so is none at all.
   func pairs() throws(ModelFileError) -> [AdapterFile.Pair] {
     var pairs: [AdapterFile.Pair] = []
     for key in Set(a.keys).union(b.keys).sorted() {
       guard let a = a[key] else { throw ModelFileError(path, "lora_A of \(key.name) is missing") }
       guard let b = b[key] else { throw ModelFileError(path, "lora_B of \(key.name) is missing") }
-      pairs.append(
-        .init(layer: key.layer, projection: AdapterFile.projections[key.projection].name, a: a, b: b))
+      let (_, scale) = configuration.shape(of: key.matrix.path(layer: key.layer))
+      var start = 0
+      for module in key.matrix.modules {
+        let outputs = key.matrix.modules.count == 1 ? b.rowCount : model?.size(of: module).outputs ?? 0
+        func name(isB: Bool) -> String { AdapterFile.tensorName(layer: key.layer, module: module, isB: isB) }
+        guard let rows = b.slice(start..<start + outputs, name: name(isB: true)),
+          let shared = a.slice(0..<a.rowCount, name: name(isB: false))
+        else { throw wrong(b, "cannot be cut into its parts") }
+        if let other = pairs.first(where: { $0.layer == key.layer && $0.projection == module.rawValue }) {
+          throw wrong(b, "stands for the same matrix as \(quoted(other.b.name)), fused with others and by itself")
+        }
+        pairs.append(.init(layer: key.layer, projection: module.rawValue, a: shared, b: rows, scale: scale))
+        start += outputs
+      }
     }
     if pairs.isEmpty { throw ModelFileError(path, "the adapter has no tensors") }
-    return pairs
+    return pairs.enumerated().sorted { ($0.element.layer, $0.element.place) < ($1.element.layer, $1.element.place) }
+      .map(\.element)
   }
 
   /// Every projection that the configuration lists must have its pairs, in every layer that has any.
-  func requireListed(
-    _ configuration: AdapterConfiguration, _ pairs: [AdapterFile.Pair]
-  ) throws(ModelFileError) {
-    let layers: [Int]
-    if let listed = configuration.layers {
-      layers = listed
-    } else if let model {
-      layers = Array(0..<model.layerCount)
-    } else {
-      layers = Set(pairs.map(\.layer)).sorted()
-    }
+  func requireListed() throws(ModelFileError) {
+    let keys = Set(a.keys).union(b.keys)
+    if keys.isEmpty { return }
+    let layers =
+      configuration.layers ?? model.map { Array(0..<$0.layerCount) } ?? Set(keys.map(\.layer)).sorted()
     for name in configuration.targetModules {
-      guard let projection = AdapterFile.projections.firstIndex(where: { $0.name == name }) else { continue }
-      for layer in layers where a[Key(layer: layer, projection: projection)] == nil {
+      guard let index = Matrix.all.firstIndex(where: { $0.name == name }) else { continue }
+      for layer in layers where !keys.contains(Key(layer: layer, index: index)) {
         throw ModelFileError(path, "`target_modules` lists \(name), but layer \(layer) has no tensors for it")
       }
     }
   }
 
-  /// Layer, projection and half that a name stands for.
+  /// Layer, matrix and half that a name stands for.
   private func place(_ name: String) throws(ModelFileError) -> (Key, isB: Bool) {
     func wrong(_ message: String) -> ModelFileError { ModelFileError(path, "tensor \(quoted(name)) \(message)") }
     guard name.hasPrefix(AdapterFile.prefix) else {
       throw wrong("is none of a PEFT adapter: its name must start with \"\(AdapterFile.prefix)\"")
     }
     var parts = name.dropFirst(AdapterFile.prefix.count).split(separator: ".", omittingEmptySubsequences: false)
-    for (fused, split) in [("qkv_proj", "q_proj, k_proj and v_proj"), ("gate_up_proj", "gate_proj and up_proj")]
-    where parts.contains(Substring(fused)) {
+    if parts.suffix(2) == ["base_layer", "weight"] {
       throw wrong(
-        "belongs to the fused layout (\(fused)), where \(split) share one A; this model has them apart, so the adapter "
-          + "must be converted, or trained on this layout")
+        "is a layer saved whole, as PEFT does beside adapters of embeddings and heads, which cannot be loaded")
     }
     // "weight", and before it the adapter's name where a state dictionary was saved as it was.
     guard parts.popLast() == "weight" else { throw wrong("is none of a LoRA adapter") }
@@ -102,15 +123,20 @@ struct AdapterReader {
     }
     guard parts.count == 5, parts[0] == "model", parts[1] == "layers", let layer = Int(parts[2]), layer >= 0,
       String(layer) == parts[2],
-      let projection = AdapterFile.projections.firstIndex(where: { $0.part == parts[3] && $0.name == parts[4] })
+      let index = Matrix.all.firstIndex(where: { $0.parent == parts[3] && $0.name == parts[4] })
     else {
-      let known = AdapterFile.projections.map(\.name).joined(separator: ", ")
+      let known = Matrix.all.map(\.name).joined(separator: ", ")
       throw wrong("adapts \(quoted(parts.joined(separator: "."))); only \(known) of a layer can have an adapter")
     }
-    return (Key(layer: layer, projection: projection), half == "lora_B")
+    return (Key(layer: layer, index: index), half == "lora_B")
   }
 
   private func wrong(_ tensor: StoredTensor, _ message: String) -> ModelFileError {
     ModelFileError(path, "tensor \(quoted(tensor.name)) \(message)")
   }
+}
+
+extension AdapterFile.Pair {
+  /// Place of its projection in a block.
+  fileprivate var place: Int { TargetModule.allCases.firstIndex { $0.rawValue == projection } ?? 0 }
 }

@@ -58,6 +58,12 @@ public struct SafetensorsCheckpoint: Sendable {
       }
       places[name] = tensor
     }
+    if files["model.safetensors"] == nil, access(folder + "/model.safetensors", F_OK) == 0 {
+      throw ModelFileError(
+        folder,
+        "there are both model.safetensors and an index that does not name it (model.safetensors.index.json); remove the "
+          + "one that is not the model")
+    }
     for (shard, file) in files {
       for tensor in file.tensors {
         guard let place = places[tensor.name], place.file !== file.file else { continue }

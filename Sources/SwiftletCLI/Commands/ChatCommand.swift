@@ -12,7 +12,7 @@ enum ChatCommand: RunnableCommand {
     examples: ["model.gguf", "model.gguf --adapter run"],
     arguments: [ModelOptions.model.declaration],
     options: [
-      ModelOptions.adapter.declaration, ModelOptions.chatTemplate.declaration, ModelOptions.strict.declaration,
+      ModelOptions.adapters.declaration, ModelOptions.chatTemplate.declaration, ModelOptions.strict.declaration,
       ModelOptions.parseSpecial.declaration, system.declaration,
     ] + SamplingArguments.declarations
       + ModelOptions.loading)

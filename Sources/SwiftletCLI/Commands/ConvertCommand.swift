@@ -16,22 +16,21 @@ enum ConvertCommand: RunnableCommand {
     name: "convert", summary: "Write a model as a Hugging Face folder in the Llama or the Phi-3 layout.",
     examples: ["phi-4 --to llama --output phi-4-llama", "model.gguf --to llama --type bf16 --output model"],
     arguments: [ModelOptions.model.declaration],
-    options: [layout.declaration, output.declaration, type.declaration, JSONOption.json.declaration])
+    options: [
+      layout.declaration, output.declaration, type.declaration, ModelOptions.strict.declaration,
+      JSONOption.json.declaration,
+    ])
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let layout = arguments[layout] else { throw InputFailure("--to is missing; name llama or phi3") }
     guard let path = arguments[output], !path.isEmpty else { throw InputFailure("--output is missing; name a folder") }
     let conversion = try readingInput {
       try AtomicFolder.requireEmpty(path)
-      return try Conversion(of: ModelOptions.path(arguments[ModelOptions.model]), to: layout, type: arguments[type])
+      return try Conversion(
+        of: ModelOptions.path(arguments[ModelOptions.model]), to: layout,
+        weights: arguments[type].map { .type($0) } ?? .asStored)
     }
-    Interruption.catchSignals()
-    var progress = ByteProgressLine(action: "converting", total: conversion.byteCount)
-    let result = try conversion.write(to: path) { written in
-      if Interruption.isRequested { throw Interruption.error }
-      progress.show(written, at: MonotonicClock.now())
-    }
-    progress.finish()
+    let result = try write(conversion, to: path, action: "converting", strict: arguments[ModelOptions.strict])
     if arguments[JSONOption.json] {
       let json: JSONValue = [
         "output": .string(path), "architecture": .string(result.architecture),
@@ -40,11 +39,31 @@ enum ConvertCommand: RunnableCommand {
       ]
       try StandardOutput.write(json.serialized() + "\n")
     } else {
-      let files = result.fileNames.count == 1 ? "one file" : "\(result.fileNames.count) files"
-      StandardError.write(
-        "swiftlet: wrote \(path): \(result.architecture), \(result.tensorCount) tensors in \(files), "
-          + "\(Formatting.bytes(result.byteCount))\n")
+      say(result, path)
     }
+  }
+
+  /// Writes the folder with a line of progress, and says what is repaired in it.
+  static func write(
+    _ conversion: Conversion, to path: String, action: String, strict: Bool
+  ) throws -> Conversion.Result {
+    if strict { try readingInput { try conversion.examination.requireSound() } }
+    for repair in conversion.repairs { StandardError.write("swiftlet: repaired in \(path): \(repair)\n") }
+    Interruption.catchSignals()
+    var progress = ByteProgressLine(action: action, total: conversion.byteCount)
+    defer { progress.finish() }
+    return try conversion.write(to: path) { written in
+      if Interruption.isRequested { throw Interruption.error }
+      progress.show(written, at: MonotonicClock.now())
+    }
+  }
+
+  /// What was written, for people.
+  static func say(_ result: Conversion.Result, _ path: String) {
+    let files = result.fileNames.count == 1 ? "one file" : "\(result.fileNames.count) files"
+    StandardError.write(
+      "swiftlet: wrote \(path): \(result.architecture), \(result.tensorCount) tensors in \(files), "
+        + "\(Formatting.bytes(result.byteCount))\n")
   }
 }
 

@@ -17,7 +17,7 @@ enum EvalCommand: RunnableCommand {
     ],
     arguments: [ModelOptions.model.declaration],
     options: [
-      perplexity.declaration, window.declaration, maxTokens.declaration, ModelOptions.adapter.declaration,
+      perplexity.declaration, window.declaration, maxTokens.declaration, ModelOptions.adapters.declaration,
       ModelOptions.strict.declaration,
       JSONOption.json.declaration,
     ] + ModelOptions.loading)

@@ -18,7 +18,7 @@ enum GenerateCommand: RunnableCommand {
     arguments: [ModelOptions.model.declaration],
     options: [
       prompt.declaration, messages.declaration, system.declaration, raw.declaration,
-      ModelOptions.chatTemplate.declaration, ModelOptions.adapter.declaration, ModelOptions.strict.declaration,
+      ModelOptions.chatTemplate.declaration, ModelOptions.adapters.declaration, ModelOptions.strict.declaration,
       ModelOptions.parseSpecial.declaration,
       JSONOption.json.declaration,
     ] + SamplingArguments.declarations + ModelOptions.loading)

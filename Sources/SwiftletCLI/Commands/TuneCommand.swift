@@ -26,7 +26,7 @@ enum TuneCommand: RunnableCommand {
       + [dryRun.declaration, json.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
-    let configuration = try resolved(arguments)
+    let (configuration, chosen) = try resolved(arguments)
     if arguments[dryRun] { return try StandardOutput.write(configuration.yaml()) }
 
     Interruption.catchSignals()
@@ -43,10 +43,14 @@ enum TuneCommand: RunnableCommand {
       options.threads = configuration.threads
       options.chatTemplate = try configuration.chatTemplate.map { try ChatTemplate(file: $0) }
       options.strict = configuration.strict
-      return try FineTuning(
-        model: Model.load(configuration.model, at: ModelOptions.path(configuration.model), options: options),
-        configuration: configuration)
+      let model = try Model.load(configuration.model, at: ModelOptions.path(configuration.model), options: options)
+      do {
+        return try FineTuning(model: model, configuration: configuration, chosen: chosen)
+      } catch let error as TrainingConfigurationError {
+        throw InputFailure("--\(error.option): \(error.reason)")
+      }
     }
+    ModelOptions.remarkBases(of: configuration.adapter.map { [$0] } ?? [], for: configuration.model)
     ModelOptions.announce(tuning.model.examination)
     announce(tuning)
     defer { line.finish() }
@@ -74,8 +78,10 @@ enum TuneCommand: RunnableCommand {
       """)
   }
 
-  /// Defaults, then the YAML file, then flags; errors say where the value stands.
-  private static func resolved(_ arguments: ParsedArguments) throws -> TrainingConfiguration {
+  /// Defaults, then the YAML file, then flags, and the options that were given; errors say where the value stands.
+  private static func resolved(
+    _ arguments: ParsedArguments
+  ) throws -> (configuration: TrainingConfiguration, chosen: Set<String>) {
     var configuration = TrainingConfiguration()
     let yaml = try arguments[config].map { path in try readingInput { try YAMLConfiguration(path: path) } }
     try readingInput { try yaml?.apply(to: &configuration) }
@@ -88,7 +94,8 @@ enum TuneCommand: RunnableCommand {
         given.insert(option.name)
         try option.set(texts, in: &configuration)
       }
-      return try configuration.validated()
+      let chosen = TrainingOption.all.map(\.name).filter { given.contains($0) || yaml?.line(of: $0) != nil }
+      return (try configuration.validated(), Set(chosen))
     } catch {
       let option = TrainingOption.named(error.option)
       if !given.contains(error.option), let yaml, let line = yaml.line(of: error.option) {

@@ -22,10 +22,12 @@ public final class Trainer {
   private var evalLoss: Double?
 
   /// Prepares a run, or one that goes on where its folder's latest checkpoint stands.
-  /// - Parameter folder: made by `RunFolder.create`, or by `RunFolder.resume` when `configuration.resume`.
+  /// - Parameters:
+  ///   - folder: made by `RunFolder.create`, or by `RunFolder.resume` when `configuration.resume`.
+  ///   - start: The adapter that a new run goes on from, whose shape the configuration has; `nil`: a fresh one.
   public init(
     _ model: LanguageModel, data: TokenizedDataset, evalData: TokenizedDataset?, configuration: TrainingConfiguration,
-    folder: RunFolder
+    folder: RunFolder, startingFrom start: AdapterSum? = nil
   ) throws {
     self.model = model
     self.evalData = evalData
@@ -63,7 +65,7 @@ public final class Trainer {
       try Self.restore(optimizer, adapter, step: saved.step, from: "\(entry.path)/\(Self.optimizerFileName)")
       metrics = try MetricsLog(path: folder.metricsPath, resumedAtStep: saved.step)
     } else {
-      try adapter.initialize(seed: configuration.seed)
+      if let start { try adapter.load(start) } else { try adapter.initialize(seed: configuration.seed) }
       metrics = try MetricsLog(path: folder.metricsPath)
     }
     model.attach(adapter)
