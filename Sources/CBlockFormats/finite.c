@@ -24,3 +24,11 @@ SL_KERNEL int sl_is_finite_16(const void *source, int64_t count, uint16_t expone
   }
   return found == 0;
 }
+
+// Without their signs, floats are ordered as their bits are; NaN lies beyond infinity.
+SL_KERNEL int sl_is_within_f32(const float *source, int64_t count, float greatest) {
+  const uint32_t limit = sl_bits_of_float(greatest);
+  uint32_t found = 0;
+  for (int64_t i = 0; i < count; i++) found |= (sl_bits_of_float(source[i]) & 0x7FFFFFFFu) > limit;
+  return found == 0;
+}

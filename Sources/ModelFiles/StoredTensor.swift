@@ -176,14 +176,14 @@ extension StoredTensor {
 }
 
 /// The order of a head's rows where llama.cpp's converter turned the two halves that rotate into pairs of neighbours.
-struct NeighbourPairing: Sendable, Equatable {
+package struct NeighbourPairing: Sendable, Equatable {
   /// Heads in the tensor.
-  var heads: Int
+  package var heads: Int
   /// Rows of each head that rotate; the rest stays in place.
-  var rotated: Int
+  package var rotated: Int
 
   /// Where the file has a row of a tensor of `rows` rows.
-  func storedIndex(_ row: Int, of rows: Int) -> Int {
+  package func storedIndex(_ row: Int, of rows: Int) -> Int {
     let head = rows / heads
     let (base, within) = (row / head * head, row % head)
     guard within < rotated else { return row }

@@ -1,4 +1,4 @@
-// Storage formats of weights and their decoding to fp32. Bytes are little-endian and may lie at any address.
+// Storage formats of weights, their decoding to fp32 and their encoding. Bytes are little-endian and may lie at any address.
 #pragma once
 #include <stdint.h>
 
@@ -20,12 +20,28 @@ void sl_decode_q4_k(const void *source, int64_t blocks, float *out);
 void sl_decode_q5_k(const void *source, int64_t blocks, float *out);
 void sl_decode_q6_k(const void *source, int64_t blocks, float *out);
 
+/// Encodes `blocks` blocks of fp32 from `source` to `out`; the values must be finite, and no larger than f16 holds.
+///
+/// The scales are those that a search finds to have the least error, weights counting by their size. No calibration.
+typedef void (*sl_block_encoder)(const float *source, int64_t blocks, void *out);
+
+void sl_encode_q4_0(const float *source, int64_t blocks, void *out);
+void sl_encode_q4_1(const float *source, int64_t blocks, void *out);
+void sl_encode_q5_0(const float *source, int64_t blocks, void *out);
+void sl_encode_q5_1(const float *source, int64_t blocks, void *out);
+void sl_encode_q8_0(const float *source, int64_t blocks, void *out);
+void sl_encode_q4_k(const float *source, int64_t blocks, void *out);
+void sl_encode_q5_k(const float *source, int64_t blocks, void *out);
+void sl_encode_q6_k(const float *source, int64_t blocks, void *out);
+
 /// Rounds `count` floats to the nearest bf16 or f16, ties to even; NaN stays NaN. f16 overflows to infinity.
 void sl_encode_bf16(const float *source, int64_t count, void *out);
 void sl_encode_f16(const float *source, int64_t count, void *out);
 
 /// Whether all of `count` fp32 numbers are finite.
 int sl_is_finite_f32(const void *source, int64_t count);
+/// Whether all of `count` numbers are finite and no larger than `greatest`, whatever their sign.
+int sl_is_within_f32(const float *source, int64_t count, float greatest);
 /// Whether all of `count` 16-bit numbers are finite; `exponent` has the bits of their exponent: 0x7F80 for bf16, 0x7C00
 /// for f16.
 int sl_is_finite_16(const void *source, int64_t count, uint16_t exponent);

@@ -55,6 +55,16 @@ public final class AtomicFileWriter {
     }
   }
 
+  /// Makes the file this long; what is not written of it is zeros.
+  func extend(to byteCount: Int) throws(ModelFileError) {
+    guard descriptor >= 0 else { throw ModelFileError(path, "this file is already written") }
+    guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
+      let error = ModelFileError.system(path, "write")
+      discard()
+      throw error
+    }
+  }
+
   /// Brings the file to the disk and gives it its name.
   public func commit() throws(ModelFileError) {
     guard descriptor >= 0 else { throw ModelFileError(path, "this file is already written") }

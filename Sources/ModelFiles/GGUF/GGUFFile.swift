@@ -122,44 +122,19 @@ public struct GGUFFile: Sendable {
 extension StorageFormat {
   /// The format of a tensor type's number in a GGUF; `nil` for numbers that mean nothing.
   init?(ggmlType: UInt32) {
-    switch ggmlType {
-    case 0: self = .float32
-    case 1: self = .float16
-    case 2: self = .q4_0
-    case 3: self = .q4_1
-    case 6: self = .q5_0
-    case 7: self = .q5_1
-    case 8: self = .q8_0
-    case 9: self = .q8_1
-    case 10: self = .q2_K
-    case 11: self = .q3_K
-    case 12: self = .q4_K
-    case 13: self = .q5_K
-    case 14: self = .q6_K
-    case 15: self = .q8_K
-    case 16: self = .iq2_XXS
-    case 17: self = .iq2_XS
-    case 18: self = .iq3_XXS
-    case 19: self = .iq1_S
-    case 20: self = .iq4_NL
-    case 21: self = .iq3_S
-    case 22: self = .iq2_S
-    case 23: self = .iq4_XS
-    case 24: self = .int8
-    case 25: self = .int16
-    case 26: self = .int32
-    case 27: self = .int64
-    case 28: self = .float64
-    case 29: self = .iq1_M
-    case 30: self = .bfloat16
-    case 34: self = .tq1_0
-    case 35: self = .tq2_0
-    case 39: self = .mxfp4
-    case 40: self = .nvfp4
-    case 41: self = .q1_0
-    default: return nil
-    }
+    guard let format = Self.byGGMLType[ggmlType] else { return nil }
+    self = format
   }
+
+  /// The number of the type in a GGUF; `nil` for formats that only other files have.
+  var ggmlType: UInt32? { Self.byGGMLType.first { $0.value == self }?.key }
+
+  private static let byGGMLType: [UInt32: StorageFormat] = [
+    0: .float32, 1: .float16, 2: .q4_0, 3: .q4_1, 6: .q5_0, 7: .q5_1, 8: .q8_0, 9: .q8_1, 10: .q2_K, 11: .q3_K,
+    12: .q4_K, 13: .q5_K, 14: .q6_K, 15: .q8_K, 16: .iq2_XXS, 17: .iq2_XS, 18: .iq3_XXS, 19: .iq1_S, 20: .iq4_NL,
+    21: .iq3_S, 22: .iq2_S, 23: .iq4_XS, 24: .int8, 25: .int16, 26: .int32, 27: .int64, 28: .float64, 29: .iq1_M,
+    30: .bfloat16, 34: .tq1_0, 35: .tq2_0, 39: .mxfp4, 40: .nvfp4, 41: .q1_0,
+  ]
 
   /// Types that once existed.
   static let removedTypes: [UInt32: String] = [

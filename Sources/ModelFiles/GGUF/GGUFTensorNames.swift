@@ -25,6 +25,19 @@ enum GGUFTensorNames {
     return "model.layers.\(block).\(fused).\(parts[3])"
   }
 
+  /// llama.cpp's name for a tensor of Hugging Face's, `nil` when it has none.
+  static func gguf(_ name: String) -> String? {
+    if let known = outer.first(where: { $0.value == name }) { return known.key }
+    let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+    guard parts.count >= 5, parts[0] == "model", parts[1] == "layers", Int(parts[2]) != nil, let kind = parts.last
+    else {
+      return nil
+    }
+    let module = parts[3..<parts.count - 1].joined(separator: ".")
+    if module == "mlp.gate_up_proj" { return "blk.\(parts[2]).ffn_up.\(kind)" }
+    return inBlock.first { $0.value == module }.map { "blk.\(parts[2]).\($0.key).\(kind)" }
+  }
+
   /// In how many heads llama.cpp's converter reordered the rows of a tensor; 0 for none.
   ///
   /// It does so for the queries and keys of architectures that rotate neighbours instead of halves.
