@@ -188,7 +188,7 @@ struct TokenizerParts {
   }
 
   /// Whether some token has U+2581 after another character.
-  private var hasMarkInside: Bool {
+  var hasMarkInside: Bool {
     vocabulary.contains { text, _ in
       var previous: Unicode.Scalar = "\u{2581}"
       return text.unicodeScalars.contains { scalar in
@@ -274,7 +274,7 @@ struct TokenizerParts {
   }
 
   /// The two tokens that merging a token's text ends with.
-  private func lastMerge(
+  func lastMerge(
     _ id: Int32, _ text: [UInt8], _ scores: [Float], _ vocabulary: Vocabulary
   ) -> (left: Int32, right: Int32, place: Int)? {
     var ends: [Int] = []

@@ -85,6 +85,17 @@ extension Examination {
     return overrides
   }
 
+  /// What the tokenizer must be told for all that can be repaired to be repaired.
+  package var allOverrides: TokenizerOverrides {
+    var overrides = TokenizerOverrides()
+    for (role, token) in plan.tokens {
+      guard let id = token.id.flatMap(Int32.init(exactly:)) else { continue }
+      overrides.specialTokens[role.tokenKey] = (token.content, id)
+    }
+    overrides.chatTemplates = repairedTemplates
+    return overrides
+  }
+
   /// The templates that can be parsed, as they are once repaired.
   private var repairedTemplates: ChatTemplates {
     var templates = ChatTemplates()

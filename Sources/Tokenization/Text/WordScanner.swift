@@ -11,6 +11,11 @@ struct WordScanner: Sendable, Equatable {
   /// A cut before each U+2581 that another character precedes.
   static let marks = WordScanner(kind: SL_WORDS_MARKS)
 
+  /// GPT-4's pattern.
+  static let cl100k = WordScanner(kind: SL_WORDS_CL100K)
+  /// GPT-4's pattern as tiktoken has it since 0.7.
+  static let tiktokenCL100K = WordScanner(kind: SL_WORDS_CL100K_TAIL)
+
   private init(kind: sl_word_kind) { self.kind = kind }
 
   /// The scanner that finds the same words as a pattern, which must be one of those known letter by letter.
