@@ -29,7 +29,7 @@ struct CommandLineTests {
     (["generate", "m"], "--prompt is missing; give a text, or a conversation with --messages"),
     (["tokenize", "m"], "give either --text or --file"),
     (["tokenize", "m", "--batch"], "--batch needs --file, a file with a JSON string on each line"),
-    (["export", "m", "--format", "docx"], "--format: \"docx\" is not adapter"),
+    (["export", "m", "--format", "docx"], "--format: \"docx\" is not one of adapter, merged, gguf"),
     (["eval", "m", "--perplexity", "/nonexistent"], "/nonexistent cannot be opened: No such file or directory"),
     (["tune", "--config", "/nonexistent"], "/nonexistent: cannot be opened: No such file or directory"),
   ])

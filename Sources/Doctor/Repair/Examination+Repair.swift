@@ -92,6 +92,7 @@ extension Examination {
       guard let id = token.id.flatMap(Int32.init(exactly:)) else { continue }
       overrides.specialTokens[role.tokenKey] = (token.content, id)
     }
+    overrides.wholeTokens = plan.wholeTokens
     overrides.chatTemplates = repairedTemplates
     return overrides
   }

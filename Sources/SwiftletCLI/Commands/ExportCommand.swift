@@ -5,23 +5,27 @@ import ModelFiles
 
 /// `swiftlet export`: writes a tuned model where other tools expect it.
 enum ExportCommand: RunnableCommand {
-  private enum Format: String, CommandChoice { case adapter, merged }
+  private enum Format: String, CommandChoice { case adapter, merged, gguf }
 
   private static let format = Option(
-    "format", "adapter|merged", default: Format.adapter,
-    "What to write: an adapter folder as PEFT lays it out, or a model's folder with the adapters added.")
-  private static let type = Option<Conversion.ElementType?>(
-    "type", "bf16|f16|f32", "What a merged model's weights are stored as; f16 stays, all others become bf16.")
+    "format", "adapter|merged|gguf", default: Format.adapter,
+    "What to write: an adapter folder as PEFT lays it out, a model's folder with the adapters added, or such a model as a "
+      + "GGUF with Ollama's Modelfile.")
+  private static let type = Option<GGUFType?>(
+    "type", "TYPE",
+    "What weights are stored as. GGUF: \(GGUFType.names) (f16 unless given). Merged: bf16, f16, f32 (f16 stays, all others "
+      + "become bf16).")
   private static let layout = Option<Conversion.Layout?>(
     "to", "llama|phi3",
     "How projections are stored: each by itself, or fused as Phi-3 has them; a merged model's stay as they are.")
   private static let output = Option<String?>("output", aliases: ["output-dir", "o"], "PATH", "Where to write.")
 
   static let command = Command(
-    name: "export", summary: "Write an adapter in PEFT's layout, or the model with adapters added.",
+    name: "export", summary: "Write an adapter in PEFT's layout, or the model with adapters added, also as a GGUF.",
     examples: [
       "model.gguf --adapter run/checkpoints/step-000100 --format adapter --output adapter",
       "phi-4 --adapter run --format merged --output phi-4-tuned",
+      "phi-4 --adapter run --format gguf --type q4_k_m --output phi-4-tuned.gguf",
     ],
     arguments: [ModelOptions.model.declaration],
     options: [
@@ -30,10 +34,13 @@ enum ExportCommand: RunnableCommand {
     ])
 
   static func run(_ arguments: ParsedArguments) throws {
-    guard let path = arguments[output], !path.isEmpty else { throw InputFailure("--output is missing; name a folder") }
+    guard let path = arguments[output], !path.isEmpty else {
+      throw InputFailure("--output is missing; name a folder, or for a GGUF a file")
+    }
     switch arguments[format] {
     case .adapter: try writeAdapter(arguments, to: path)
     case .merged: try writeMerged(arguments, to: path)
+    case .gguf: try writeGGUF(arguments, to: path)
     }
   }
 
@@ -42,7 +49,9 @@ enum ExportCommand: RunnableCommand {
     guard !adapters.isEmpty else {
       throw InputFailure("--adapter is missing; name a run's folder or one of its checkpoints")
     }
-    if arguments[type] != nil { throw InputFailure("--type goes with --format merged; an adapter is stored in fp32") }
+    if arguments[type] != nil {
+      throw InputFailure("--type goes with --format merged and gguf; an adapter is stored in fp32")
+    }
     let checkpoint = try readingInput { try Checkpoint.open(path: ModelOptions.path(arguments[ModelOptions.model])) }
     let examination = try readingInput { try Examination(of: checkpoint.path, depth: .tokens) }
     if arguments[ModelOptions.strict] { try readingInput { try examination.requireSound() } }
@@ -56,15 +65,37 @@ enum ExportCommand: RunnableCommand {
 
   private static func writeMerged(_ arguments: ParsedArguments, to path: String) throws {
     let adapters = arguments[ModelOptions.adapters]
+    let element = try arguments[type].map { type in
+      guard let element = Conversion.ElementType(rawValue: type.rawValue) else {
+        throw InputFailure("--type \(type.rawValue) goes with --format gguf; a merged model is bf16, f16 or f32")
+      }
+      return element
+    }
     let conversion = try readingInput {
       try AtomicFolder.requireEmpty(path)
       return try Conversion(
         of: ModelOptions.path(arguments[ModelOptions.model]), to: arguments[layout],
-        weights: arguments[type].map { .type($0) } ?? .sixteenBits, adding: adapters)
+        weights: element.map { .type($0) } ?? .sixteenBits, adding: adapters)
     }
     ModelOptions.remarkBases(of: adapters, for: arguments[ModelOptions.model])
     let result = try ConvertCommand.write(
       conversion, to: path, action: "merging", strict: arguments[ModelOptions.strict])
     ConvertCommand.say(result, path)
   }
+
+  private static func writeGGUF(_ arguments: ParsedArguments, to path: String) throws {
+    let adapters = arguments[ModelOptions.adapters]
+    if arguments[layout] != nil {
+      throw InputFailure("--to goes with the other formats; a GGUF has llama.cpp's layout")
+    }
+    let model = try readingInput {
+      let model = try ModelOptions.path(arguments[ModelOptions.model])
+      if arguments[ModelOptions.strict] { try Examination(of: model, depth: .tokens).requireSound() }
+      return model
+    }
+    ModelOptions.remarkBases(of: adapters, for: arguments[ModelOptions.model])
+    try writeGGUF(of: model, adapters: adapters, type: arguments[type] ?? .f16, to: path)
+  }
 }
+
+extension GGUFType: CommandChoice {}
