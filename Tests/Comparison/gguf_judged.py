@@ -278,7 +278,7 @@ def main():
         folder = pathlib.Path(temporary)
         text, page = folder / "text.txt", folder / "page.txt"
         whole = (data / "sets/wikitext2_valid.txt").read_text()
-        text.write_text(whole[:24000])
+        text.write_text(whole[:12000])
         page.write_text(whole[30000:34000] + "\n\n\tfor (int i = 0; i < 10; i++) { x[i] += 3.14; }  // naïve  Ångström 中文 🚀\r\n"
                         + "don't WE'LL 1234567890<|im_start|>user<|im_sep|>spaces<|im_end|>end\n")
         short = folder / "short.txt"
@@ -292,7 +292,7 @@ def main():
         if part in (None, "padded"):
             judge("SmolLM2-135M padded", padded(folder), folder, text, page, prompts)
         if part in (None, "tuned"):
-            run("tune", sample, "--data", data / "sets/llamafactory_alpaca_en_demo.json", "--max-steps", 30,
+            run("tune", sample, "--data", data / "sets/llamafactory_alpaca_en_demo.json", "--max-steps", 20,
                 "--max-seq-length", 256, "--batch-size", 2, "--gradient-accumulation", 1, "--output", folder / "run")
             judge("SmolLM2-135M tuned", sample, folder, text, page, prompts, adapter=folder / "run")
     print(f"{len(failures)} failures", *failures, sep="\n")
