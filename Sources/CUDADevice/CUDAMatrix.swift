@@ -76,6 +76,12 @@ final class CUDAMatrixGroup: @unchecked Sendable {
     }
   }
 
+  /// A matrix in NF4; nil where it is kept in bf16.
+  func packed(_ index: Int) -> NF4Matrix? {
+    guard case .closed(let parts) = content, case .nf4(let matrix) = parts[index] else { return nil }
+    return matrix
+  }
+
   /// Makes room for adapters whose ranks add up to `rank`; the weights move when there is less.
   func makeRoom(_ rank: Int, on device: CUDADevice) throws {
     guard rank > room else { return }
@@ -159,6 +165,8 @@ final class CUDAMatrix: FrozenMatrix, @unchecked Sendable {
   var outputs: Int { group.outputs[index] }
   var inputs: Int { group.inputs }
   var byteCount: Int { group.byteCount / group.outputs.count }
+  /// The matrix in NF4; nil where it is kept in bf16.
+  var packed: NF4Matrix? { group.packed(index) }
 }
 
 extension CUDADevice {

@@ -12,6 +12,8 @@ import Tensors
 /// not at all, and one that does not load is compiled again.
 final class KernelCache {
   private var functions: [String: UnsafeMutableRawPointer] = [:]
+  /// Bytes of dynamic shared memory that kernels were allowed, where more than every kernel has.
+  private var allowedBytes: [String: Int] = [:]
   private var modules: [Module] = []
   private let context: CUDAContext
 
@@ -71,19 +73,23 @@ final class KernelCache {
 
   /// The kernel of that name, allowed `sharedBytes` of dynamic shared memory.
   func function(_ name: String, sharedBytes: Int = 0) throws -> UnsafeMutableRawPointer {
-    if let function = functions[name] { return function }
+    let function = try functions[name] ?? find(name)
+    functions[name] = function
+    if sharedBytes > allowedBytes[name, default: 48 << 10] {
+      // 8: the most dynamic shared memory.
+      try context.check(
+        context.driver.pointee.setFunctionAttribute(function, 8, Int32(sharedBytes)),
+        "giving \(name) \(sharedBytes) bytes of shared memory")
+      allowedBytes[name] = sharedBytes
+    }
+    return function
+  }
+
+  private func find(_ name: String) throws -> UnsafeMutableRawPointer {
     // A module that is asked for what it lacks reports an error to whoever watches.
     for module in modules where module.names?.contains(name) ?? true {
       var function: UnsafeMutableRawPointer?
-      guard context.driver.pointee.function(&function, module.handle, name) == 0, let function else { continue }
-      if sharedBytes > 48 << 10 {
-        // 8: the most dynamic shared memory.
-        try context.check(
-          context.driver.pointee.setFunctionAttribute(function, 8, Int32(sharedBytes)),
-          "giving \(name) \(sharedBytes) bytes of shared memory")
-      }
-      functions[name] = function
-      return function
+      if context.driver.pointee.function(&function, module.handle, name) == 0, let function { return function }
     }
     throw DeviceError("there is no kernel \(name)")
   }

@@ -120,6 +120,9 @@ extension Case {
       LinearShape(
         rows: 32, inputs: 40, outputs: [72, 24], ranks: [0, 4], storage: (.operands, .nf4(resident: false))),
       LinearShape(
+        rows: 1, inputs: 1120, outputs: [45, 16], ranks: [8, 40], accumulate: true,
+        storage: (.nf4(resident: false), .nf4(resident: false))),
+      LinearShape(
         rows: 1, inputs: 128, outputs: [300, 300], ranks: [0, 0],
         storage: (.nf4(resident: false), .nf4(resident: false))),
     ].map(linear)

@@ -183,3 +183,77 @@ KERNEL(256, 4) nf4_dequantize_plain(i64 rows, i64 columns, const u8 *codes, cons
   __shared__ float values[16];
   dequantize(rows, columns, codes, y, ldy, aligned, values, [=](i64 block) { return absmax[block]; });
 }
+
+// MARK: One row
+
+/// y [rows] = W · x + b · s, or added to y; W [rows, columns] in NF4 with double quantization, columns % 32 = 0. x: bf16
+/// [columns]; b: bf16 [rows, rank], s: bf16 [rank]. A warp takes two rows, a lane 32 columns of every 1024; x lies in shared
+/// memory in the order in which lanes read it. Dynamic shared memory: columns, rounded up to 1024, in bf16.
+template <class T>
+DEVICE void matvec(i64 rows, i64 columns, const u8 *codes, const u8 *absmax, const float *nested, const float *map,
+                   const float *offset, i64 first, const u16 *x, const u16 *b, const u16 *s, int rank, T *y, int accumulate,
+                   u16 *shared, float *values, float *table) {
+  const float codebook[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
+                              -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
+                              0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
+                              0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
+#pragma unroll
+  for (int i = 0; i < 16; i++)
+    if (threadIdx.x == i) values[i] = codebook[i];
+  table[threadIdx.x] = map[threadIdx.x];
+  // Column c is element c % 8 of piece c / 8 % 4 of lane c / 32 % 32.
+  for (i64 c = threadIdx.x; c < columns; c += 256)
+    shared[(c / 1024 * 4 + c / 8 % 4) * 256 + c / 32 % 32 * 8 + c % 8] = x[c];
+  __syncthreads();
+  int lane = (int)threadIdx.x % 32;
+  i64 row = ((i64)blockIdx.x * 8 + threadIdx.x / 32) * 2;
+  float mean = *offset, sums[2] = {0, 0};
+  for (i64 tile = 0; tile * 1024 < columns; tile++) {
+    i64 column = tile * 1024 + lane * 32;
+    if (column < columns) {
+      uint4 packed[2];
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+        packed[r] = row + r < rows ? *(const uint4 *)(codes + ((row + r) * columns + column) / 2) : make_uint4(0, 0, 0, 0);
+      float parts[2] = {0, 0};
+#pragma unroll
+      for (int piece = 0; piece < 4; piece++) {
+        Eight value = load_vector(shared + ((tile * 4 + piece) * 32 + lane) * 8);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+          u32 word = piece < 2 ? (piece == 0 ? packed[r].x : packed[r].y) : (piece == 2 ? packed[r].z : packed[r].w);
+#pragma unroll
+          for (int i = 0; i < 4; i++) {
+            u32 byte = word >> 8 * i & 255u;
+            parts[r] += values[byte >> 4] * value.v[2 * i] + values[byte & 15u] * value.v[2 * i + 1];
+          }
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < 2; r++)
+        if (row + r < rows) {
+          i64 block = ((row + r) * columns + column) / 64;
+          sums[r] += parts[r] * __fadd_rn(__fmul_rn(table[absmax[block]], nested[(block + first) / 256]), mean);
+        }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < 2; r++) {
+    if (row + r < rows)
+      for (int i = lane; i < rank; i += 32) sums[r] += widen(b[(row + r) * rank + i]) * widen(s[i]);
+    float sum = warp_sum(sums[r]);
+    if (lane == 0 && row + r < rows) store_one(y + row + r, accumulate ? load_one(y + row + r) + sum : sum);
+  }
+}
+
+#define MATVEC(name, T)                                                                                                  \
+  KERNEL(256, 4) name(i64 rows, i64 columns, const u8 *codes, const u8 *absmax, const float *nested, const float *map,   \
+                      const float *offset, i64 first, const u16 *x, const u16 *b, const u16 *s, int rank, T *y,          \
+                      int accumulate) {                                                                                  \
+    DYNAMIC_SHARED(shared);                                                                                              \
+    __shared__ float values[16], table[256];                                                                             \
+    matvec(rows, columns, codes, absmax, nested, map, offset, first, x, b, s, rank, y, accumulate, (u16 *)shared, values, \
+           table);                                                                                                       \
+  }
+MATVEC(nf4_matvec_bf16, u16)
+MATVEC(nf4_matvec_f32, float)
