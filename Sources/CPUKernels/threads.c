@@ -55,6 +55,7 @@ static struct {
   void (*body)(void *, int64_t, int);
   void *context;
   int threads;  // that take part in the current job
+  int forced_path;
 } pool;
 
 enum { gate_open = 1u << 31 };
@@ -63,6 +64,7 @@ static const uint64_t gate_joined = gate_open - 1;
 static pthread_mutex_t caller = PTHREAD_MUTEX_INITIALIZER;  // one job at a time, whichever thread asks
 static int workers;                                         // started so far; guarded by `caller`
 static _Thread_local bool inside_task;
+static _Thread_local int forced_path = -1;  // of the thread that asks, and of the workers while they work for it
 
 static void pause_briefly(void) {
 #if defined(__x86_64__)
@@ -73,13 +75,16 @@ static void pause_briefly(void) {
 }
 
 static void drain(int thread) {
+  int own_path = forced_path;
   inside_task = true;
+  forced_path = pool.forced_path;
   for (;;) {
     int64_t task = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
     if (task >= pool.tasks) break;
     pool.body(pool.context, task, thread);
   }
   inside_task = false;
+  forced_path = own_path;
 }
 
 /// Joins the open job that comes after number `seen`; returns the number of the newest job looked at.
@@ -142,6 +147,7 @@ void sl_parallel(int64_t tasks, void (*body)(void *, int64_t, int), void *contex
   pthread_mutex_lock(&caller);
   if (workers < threads - 1) start_workers(threads - 1);
   pool.tasks = tasks, pool.body = body, pool.context = context, pool.threads = threads;
+  pool.forced_path = forced_path;
   atomic_store_explicit(&pool.next, 0, memory_order_relaxed);
   uint64_t number = (atomic_load_explicit(&pool.gate, memory_order_relaxed) >> 32) + 1;
   if ((uint32_t)number == 0) number = 1;  // 0 is what a new worker has seen
@@ -171,8 +177,6 @@ int sl_has_avx512(void) { return 0; }
 int sl_has_avx512bf16(void) { return 0; }
 #endif
 
-static atomic_int forced_path = -1;
-
 sl_path sl_current_path(void) {
   static atomic_int best = -1;
   int path = atomic_load_explicit(&best, memory_order_relaxed);
@@ -183,8 +187,7 @@ sl_path sl_current_path(void) {
                                : SL_PATH_GENERIC;
     atomic_store_explicit(&best, path, memory_order_relaxed);
   }
-  int forced = atomic_load_explicit(&forced_path, memory_order_relaxed);
-  return (sl_path)(forced >= 0 && forced < path ? forced : path);
+  return (sl_path)(forced_path >= 0 && forced_path < path ? forced_path : path);
 }
 
-void sl_force_path(int path) { atomic_store_explicit(&forced_path, path, memory_order_relaxed); }
+void sl_force_path(int path) { forced_path = path; }

@@ -23,5 +23,5 @@ typedef enum { SL_PATH_GENERIC = 0, SL_PATH_AVX2 = 1, SL_PATH_AVX512 = 2, SL_PAT
 
 /// The path in use: the best that the processor has, unless a lower one is forced.
 sl_path sl_current_path(void);
-/// Makes every kernel use `path` at most (a test's means to try each one); -1 restores the best.
+/// Makes every kernel that this thread asks for use `path` at most (a test's means to try each one); -1 restores the best.
 void sl_force_path(int path);
