@@ -73,6 +73,9 @@ extension CUDADevice {
         return .operands(tensor)
       }
       group = CUDAMatrixGroup(parts, room: room)
+      // The place for opened matrices is there before anybody asks how much memory is left.
+      let layout = OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: max(room, Self.usualRoom))
+      _ = try scratch(.openMatrices, byteCount: layout.byteCount)
     } else {
       group = try CUDAMatrixGroup(outputs: outputs, inputs: inputs, room: room, on: self)
       let open = try group.open(on: self)
