@@ -50,7 +50,7 @@ let package = Package(
     room("Hub", ["ModelFiles", "JSONValues", "CHub"]),
     room("Tokenization", ["JSONValues", "CPCRE2", "CTokenization"]),
     room("Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
-    room("CPUDevice", ["Tensors", "CPUKernels"]),
+    room("CPUDevice", ["Tensors", "CPUKernels", "CBlockFormats"]),
     room("CUDADevice", ["Tensors", "CPUDevice", "CUDADriver", "CUDAKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
     room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
@@ -60,13 +60,15 @@ let package = Package(
         "Doctor", "Models", "ModelFiles", "Training", "Tokenization", "JSONValues", "CPUDevice", "CPUKernels",
         "Tensors",
       ]),
-    room("Quantization", ["Export", "Doctor", "Models", "ModelFiles", "JSONValues"]),
+    room(
+      "Quantization",
+      ["Export", "Doctor", "Models", "ModelFiles", "Tensors", "JSONValues", "CPUDevice", "CPUKernels", "CBlockFormats"]),
     room("SelfTest", ["Tensors", "Models", "CPUDevice"]),
     room(
       "Swiftlet",
       [
         "Training", "Export", "Doctor", "Tokenization", "CPUDevice", "Models", "ModelFiles", "Tensors", "JSONValues",
-        "CommandLineParsing", "Hub", "CYAML", "CUDADevice", "SelfTest",
+        "CommandLineParsing", "Hub", "CYAML", "CUDADevice", "SelfTest", "Quantization",
       ]),
     .executableTarget(
       name: "SwiftletCLI",

@@ -14,7 +14,7 @@ const float sl_nf4_values[16] = {
 };
 
 // Halfway between the values; what equals one goes to the code below.
-static const float borders[15] = {
+const float sl_nf4_borders[15] = {
   -0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
   -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f, 0.2035212516784668f,
   0.2920137718319893f, 0.3893125355243683f, 0.5016634166240692f, 0.6427869200706482f, 0.8614784181118011f,
@@ -39,7 +39,7 @@ SL_KERNEL void sl_quantize_nf4(const float *source, int64_t count, uint8_t *code
     int32_t code[SL_NF4_BLOCK] = {0};
     // Whole vectors at each border: this order is the one that compilers vectorize.
     for (int border = 0; border < 15; border++) {
-      const float limit = borders[border];
+      const float limit = sl_nf4_borders[border];
       for (int i = 0; i < SL_NF4_BLOCK; i++) code[i] += values[i] > limit;
     }
     uint8_t *packed = codes + start / 2;

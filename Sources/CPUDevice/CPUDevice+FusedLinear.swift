@@ -39,8 +39,7 @@ extension CPUDevice {
     guard rows > 1, projections.count <= sl_linear_most_parts else { return nil }
     var parts: [sl_linear_part] = []
     for (index, projection) in projections.enumerated() {
-      let matrix = try packed(projection.matrix, direction)
-      guard sl_linear_is_fused(matrix) != 0 else { return nil }
+      guard try isFused(projection.matrix, direction) else { return nil }
       var part = sl_linear_part()
       if let pair = projection.lowRank, let s = lowRank[index] {
         guard dropout == nil || pair.dropout == 0 else { return nil }
@@ -52,7 +51,7 @@ extension CPUDevice {
         part.lds = s.stride
       }
       if let tensor = tensors?[index] {
-        part.w = matrix
+        part.w = try packed(projection.matrix, direction, slot: index)
         part.y = tensor.pointer
         part.ldy = tensor.stride
         part.y_type = tensor.kernelType
@@ -60,6 +59,15 @@ extension CPUDevice {
       parts.append(part)
     }
     return parts
+  }
+
+  /// Whether products with a matrix go through the fused kernels.
+  private func isFused(_ matrix: any FrozenMatrix, _ direction: ProductDirections) throws -> Bool {
+    if let nf4 = try own(matrix).nf4 {
+      // Panels hold pairs along the summed dimension.
+      return sl_nf4_is_fused(kernelType) != 0 && nf4.outputs % 2 == 0
+    }
+    return sl_linear_is_fused(try packed(matrix, direction)) != 0
   }
 
   func fusedLinear(_ x: Tensor, _ parts: [sl_linear_part], accumulate: Bool, activation: Tensor?) throws {

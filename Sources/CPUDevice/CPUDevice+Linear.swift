@@ -112,11 +112,28 @@ extension CPUDevice {
     _ x: Tensor, _ matrix: any FrozenMatrix, _ direction: ProductDirections, into y: Tensor, accumulate: Bool
   ) throws {
     assert(x.dtype == computeType && x.rows == y.rows)
+    if let nf4 = try own(matrix).nf4, try multiply(x, nf4, direction, into: y, accumulate: accumulate) { return }
     try check(
       sl_matmul_packed(
         Int64(x.rows), x.pointer, x.stride, packed(matrix, direction), y.pointer, y.kernelType, y.stride,
         accumulate ? 1 : 0),
       "a product of \(x.rows) × \(x.columns) into \(y.columns) columns")
+  }
+
+  /// A product with a matrix in NF4 where it is not made from panels: of one row straight from the codes, and of rows that
+  /// this processor multiplies by no panels from dense rows.
+  private func multiply(
+    _ x: Tensor, _ matrix: CPUNF4Matrix, _ direction: ProductDirections, into y: Tensor, accumulate: Bool
+  ) throws -> Bool {
+    let hasPanels = sl_nf4_is_fused(kernelType) != 0
+    if hasPanels, x.rows == 1, direction == .forward {
+      matrix.withKernelMatrix { sl_nf4_matvec($0, x.pointer, y.pointer, y.kernelType, accumulate ? 1 : 0) }
+      return true
+    }
+    if hasPanels, matrix.outputs % 2 == 0 { return false }
+    let rows = try dequantized[0].unpack(matrix, on: self)
+    try product(x, rows, transposeB: direction == .forward, into: y, accumulate: accumulate)
+    return true
   }
 
   /// c = op(a) · op(b), or added to c.

@@ -27,6 +27,8 @@ public final class CPUDevice: Device, @unchecked Sendable {
   public let rowAlignment = 32
   let kernelType: sl_dtype
   private var scratch: [Scratch: DeviceBuffer] = [:]
+  /// Where matrices in NF4 are dequantized, one for each of a product.
+  let dequantized = (0..<sl_linear_most_parts).map { _ in DequantizedSlot() }
 
   /// A device that computes in `compute`; `threads` nil: SWIFTLET_THREADS, else the CPUs this process may run on.
   public init(compute: Compute = .automatic, threads: Int? = nil) {

@@ -12,10 +12,13 @@ final class CPUMatrix: FrozenMatrix, @unchecked Sendable {
   fileprivate(set) var forward: OpaquePointer?
   /// W as the right-hand side of dY · W.
   fileprivate(set) var backward: OpaquePointer?
+  /// The matrix in NF4, where it is kept so: it serves both directions, and is packed for each use.
+  let nf4: CPUNF4Matrix?
 
-  fileprivate init(outputs: Int, inputs: Int) {
+  fileprivate init(outputs: Int, inputs: Int, nf4: CPUNF4Matrix? = nil) {
     self.outputs = outputs
     self.inputs = inputs
+    self.nf4 = nf4
   }
 
   deinit {
@@ -25,6 +28,7 @@ final class CPUMatrix: FrozenMatrix, @unchecked Sendable {
 
   var byteCount: Int {
     (forward.map { sl_packed_matrix_size($0) } ?? 0) + (backward.map { sl_packed_matrix_size($0) } ?? 0)
+      + (nf4?.byteCount ?? 0)
   }
 }
 
@@ -32,7 +36,17 @@ extension CPUDevice {
   public func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws -> [any FrozenMatrix]
   {
     try sources.map { source in
-      guard source.storage == .operands else { throw DeviceError("the CPU keeps no matrices in NF4") }
+      var source = source
+      if case .nf4(let isResident) = source.storage {
+        guard source.inputs % NF4Blocks.blockLength == 0 else {
+          throw DeviceError(
+            "a matrix of \(source.inputs) inputs cannot be kept in NF4: that is no multiple of \(NF4Blocks.blockLength)"
+          )
+        }
+        let nf4 = try CPUNF4Matrix(source, on: self)
+        if !isResident { return CPUMatrix(outputs: source.outputs, inputs: source.inputs, nf4: nf4) }
+        source = MatrixSource(outputs: source.outputs, inputs: source.inputs) { nf4.decode($0, into: $1) }
+      }
       let matrix = CPUMatrix(outputs: source.outputs, inputs: source.inputs)
       try extend(matrix, directions: directions, source: source)
       return matrix
@@ -41,6 +55,7 @@ extension CPUDevice {
 
   public func extend(_ matrix: any FrozenMatrix, directions: ProductDirections, source: MatrixSource) throws {
     let matrix = try own(matrix)
+    if matrix.nf4 != nil { return }
     let (outputs, inputs) = (matrix.outputs, matrix.inputs)
     let forward = directions.contains(.forward) && matrix.forward == nil
     let backward = directions.contains(.backward) && matrix.backward == nil
@@ -80,7 +95,7 @@ extension CPUDevice {
     }
   }
 
-  private func own(_ matrix: any FrozenMatrix) throws -> CPUMatrix {
+  func own(_ matrix: any FrozenMatrix) throws -> CPUMatrix {
     guard let matrix = matrix as? CPUMatrix else {
       throw DeviceError("a matrix of another device was given to the CPU")
     }
@@ -94,9 +109,10 @@ extension CPUDevice {
       "\(String(cString: sl_matmul_library())): \(action()) failed: \(String(cString: sl_matmul_error(status)))")
   }
 
-  /// The packed form of `matrix` for one direction.
-  func packed(_ matrix: any FrozenMatrix, _ direction: ProductDirections) throws -> OpaquePointer {
+  /// The packed form of `matrix` for one direction; `slot`: its place among the matrices of a product.
+  func packed(_ matrix: any FrozenMatrix, _ direction: ProductDirections, slot: Int = 0) throws -> OpaquePointer {
     let matrix = try own(matrix)
+    if let nf4 = matrix.nf4 { return try dequantized[slot].pack(nf4, direction, on: self) }
     guard let packed = direction == .forward ? matrix.forward : matrix.backward else {
       throw DeviceError("a matrix was loaded for inference and cannot be trained through; load the model for training")
     }

@@ -97,6 +97,8 @@ struct BlockContext {
   var sines: Tensor
   /// nil outside training.
   var dropout: DropoutKey?
+  /// Receives what each group of linear layers read, and the gradients of what they wrote, in the backward pass.
+  var observe: ((_ modules: [TargetModule], _ x: Tensor, _ gradients: [Tensor]) throws -> Void)?
 }
 
 extension Block {
@@ -254,11 +256,13 @@ extension Block {
       gate: memory.gate, up: memory.up, activation: gradients.activation, dropout: dropout)
     try device.linearBackwardA(
       gradients.activation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
+    try context.observe?([.down], gradients.activation, [gradients.dxOperand])
     try device.linearBackward(
       [memory.gate, memory.up], gateUp, lowRank: memory.lowRank([.gate, .up]),
       lowRankGradients: gradients.lowRank([.gate, .up]), into: gradients.dNormed, dropout: dropout)
-    if gateUp.contains(where: { $0.lowRank != nil }) {
+    if context.observe != nil || gateUp.contains(where: { $0.lowRank != nil }) {
       try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: gradients.normed)
+      try context.observe?([.gate, .up], gradients.normed, [memory.gate, memory.up])
       try device.linearBackwardA(
         gradients.normed, gateUp, lowRankGradients: gradients.lowRank([.gate, .up]), dropout: dropout)
     }
@@ -266,6 +270,7 @@ extension Block {
       gradients.dNormed, saved: xMiddle, rstd: memory.mlpRstd, mlpNorm, addingTo: gradients.dx,
       copy: gradients.dxOperand)
     // Attention: output, the softmax, then q, k and v.
+    try context.observe?([.output], memory.attended, [gradients.dxOperand])
     try device.linearBackward(
       [gradients.dxOperand], output, lowRank: memory.lowRank([.output]),
       lowRankGradients: gradients.lowRank([.output]), into: gradients.dAttended, dropout: dropout)
@@ -293,8 +298,9 @@ extension Block {
       [gradients.dq, gradients.dk, gradients.dv], queryKeyValue, lowRank: memory.lowRank([.query, .key, .value]),
       lowRankGradients: gradients.lowRank([.query, .key, .value]), into: isFirst ? nil : gradients.dNormed,
       dropout: dropout)
-    if queryKeyValue.contains(where: { $0.lowRank != nil }) {
+    if context.observe != nil || queryKeyValue.contains(where: { $0.lowRank != nil }) {
       try device.rmsNormAgain(x, rstd: memory.attentionRstd, attentionNorm, into: gradients.normed)
+      try context.observe?([.query, .key, .value], gradients.normed, [gradients.dq, gradients.dk, gradients.dv])
       try device.linearBackwardA(
         gradients.normed, queryKeyValue, lowRankGradients: gradients.lowRank([.query, .key, .value]), dropout: dropout)
     }

@@ -168,6 +168,17 @@ public final class LanguageModel {
     try pass(for: batch).evaluate(batch, tokenLosses: tokenLosses)
   }
 
+  /// The logits of a batch's trained rows, fp32 `[rows, vocabulary]`, some rows at a time; `body` must not keep them.
+  /// - Returns: the summed cross-entropy.
+  package func logits(of batch: PackedBatch, _ body: @escaping (Tensor) throws -> Void) throws -> Double {
+    try pass(for: batch).evaluate(batch, rowLogits: body, tokenLosses: nil)
+  }
+
+  /// The backward pass of the log-likelihood of tokens that the observer draws, one for each of a batch's trained rows.
+  package func observeBackward(_ batch: PackedBatch, _ observer: BackwardObserver) throws {
+    try pass(for: batch).observeBackward(batch, observer)
+  }
+
   private func pass(for batch: PackedBatch) throws -> TrainingPass {
     if let training, training.capacity >= batch.tokens.count { return training }
     try reserve(tokens: batch.tokens.count, recompute: training?.recompute ?? .none)

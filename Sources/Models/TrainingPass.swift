@@ -42,9 +42,20 @@ final class TrainingPass {
   /// See ``LanguageModel/forwardBackward(_:lossScale:dropout:)``.
   func forwardBackward(_ batch: PackedBatch, lossScale: Float, dropout: DropoutKey?) throws -> Double {
     guard model.adapter?.gradients != nil else { throw ModelError("nothing to train: no adapter is attached") }
+    return try run(batch, lossScale: lossScale, dropout: dropout, observer: nil)
+  }
+
+  /// See ``LanguageModel/observeBackward(_:_:)``.
+  func observeBackward(_ batch: PackedBatch, _ observer: BackwardObserver) throws {
+    _ = try run(batch, lossScale: 1, dropout: nil, observer: observer)
+  }
+
+  private func run(
+    _ batch: PackedBatch, lossScale: Float, dropout: DropoutKey?, observer: BackwardObserver?
+  ) throws -> Double {
     let batch = batch.aligned(to: device.rowAlignment)
     let rows = batch.tokens.count
-    let context = try context(for: batch, dropout: dropout)
+    var context = try context(for: batch, dropout: dropout)
     let x = arena[layout.x, rows: rows]
     try model.embed(batch.tokens, into: x)
     for (index, block) in model.blocks.enumerated() {
@@ -53,7 +64,7 @@ final class TrainingPass {
         x, memory(index, rows), normed: arena[layout.normed, rows: rows],
         activation: arena[layout.activation, rows: rows], context, on: device)
     }
-    let loss = try head(batch, x, lossScale: lossScale, tokenLosses: nil)
+    let loss = try head(batch, x, lossScale: lossScale, draw: observer?.draw, tokenLosses: nil)
     let gradients = gradients(rows, workspace: try workspace(for: context))
     for (index, block) in model.blocks.enumerated().reversed() {
       let memory = memory(index, rows)
@@ -64,13 +75,16 @@ final class TrainingPass {
           x, memory, normed: arena[layout.normed, rows: rows], activation: arena[layout.activation, rows: rows],
           context, on: device, kept: level)
       }
+      if let observer { context.observe = { try observer.observe(index, $0, $1, $2) } }
       try block.backward(memory, gradients, context, isFirst: index == 0, on: device)
     }
     return loss
   }
 
   /// See ``LanguageModel/evaluate(_:tokenLosses:)``.
-  func evaluate(_ batch: PackedBatch, tokenLosses: ((ArraySlice<Float>) -> Void)?) throws -> Double {
+  func evaluate(
+    _ batch: PackedBatch, rowLogits: ((Tensor) throws -> Void)? = nil, tokenLosses: ((ArraySlice<Float>) -> Void)?
+  ) throws -> Double {
     let batch = batch.aligned(to: device.rowAlignment)
     let rows = batch.tokens.count
     let context = try context(for: batch, dropout: nil)
@@ -82,15 +96,17 @@ final class TrainingPass {
         x, memory(model.blocks.count - 1, rows), normed: arena[layout.normed, rows: rows],
         activation: arena[layout.activation, rows: rows], context, on: device)
     }
-    return try head(batch, x, lossScale: nil, tokenLosses: tokenLosses)
+    return try head(batch, x, lossScale: nil, rowLogits: rowLogits, tokenLosses: tokenLosses)
   }
 
   /// The final norm, the head and the cross-entropy of the trained rows, `headRows` at a time, so that logits never
   /// exist whole.
   ///
-  /// With a `lossScale`, leaves the residual stream's gradient in place for the blocks.
+  /// With a `lossScale`, leaves the residual stream's gradient in place for the blocks. `draw` chooses other targets than
+  /// the batch's, `rowLogits` receives the rows as they are made.
   private func head(
-    _ batch: PackedBatch, _ x: Tensor, lossScale: Float?, tokenLosses: ((ArraySlice<Float>) -> Void)?
+    _ batch: PackedBatch, _ x: Tensor, lossScale: Float?, draw: ((Tensor) throws -> [Int32])? = nil,
+    rowLogits: ((Tensor) throws -> Void)? = nil, tokenLosses: ((ArraySlice<Float>) -> Void)?
   ) throws -> Double {
     let rows = batch.tokens.count
     let normed = arena[layout.normed, rows: rows]
@@ -104,7 +120,7 @@ final class TrainingPass {
     var loss = 0.0
     for start in stride(from: 0, to: trained.count, by: layout.headRows) {
       let chunk = Array(trained[start..<min(start + layout.headRows, trained.count)])
-      let targets = chunk.map { batch.targets[Int($0)] }
+      var targets = chunk.map { batch.targets[Int($0)] }
       if let bad = targets.first(where: { Int($0) >= model.shape.vocabulary }) {
         throw ModelError("token \(bad) lies outside the model's vocabulary of \(model.shape.vocabulary)")
       }
@@ -114,6 +130,8 @@ final class TrainingPass {
       let logits = arena[layout.logits, rows: chunk.count]
       try device.gather(normed, rows: chunk, to: input)
       try device.logits(input, model.head, into: arena[layout.logits, rows: aligned])
+      if let draw { targets = try draw(logits) }
+      try rowLogits?(logits)
       if let lossScale {
         loss += try device.crossEntropy(
           logits, targets: targets, scale: lossScale, gradient: arena[layout.logitsGradient, rows: chunk.count],

@@ -73,7 +73,9 @@ struct WeightLoader {
 extension StoredTensor {
   /// The matrix for a device; rows that hold no finite numbers are an error.
   func source(storage: FrozenStorage) -> MatrixSource {
-    MatrixSource(outputs: rowCount, inputs: rowLength, storage: storage, stored: storedRows) { rows, target in
+    MatrixSource(
+      outputs: rowCount, inputs: rowLength, storage: storage, stored: storedRows, nf4: nf4Blocks
+    ) { rows, target in
       try decode(rows: rows, into: target)
       try requireFinite(target, count: rows.count * rowLength)
     }

@@ -1,3 +1,4 @@
+import ModelFiles
 import Tensors
 
 /// How the matrices of a model are kept on its device.
@@ -20,5 +21,22 @@ public struct WeightStorage: Sendable {
     WeightStorage { module in
       module.hasSuffix("_proj") && !skipped.contains(module) ? .nf4(resident: resident) : .operands
     }
+  }
+}
+
+extension Checkpoint {
+  /// The projections that are stored in 16 bits although others are in NF4; nil where none is.
+  package var modulesBesideNF4: Set<String>? {
+    var others: Set<String> = []
+    var isQuantized = false
+    for layer in 0..<configuration.layerCount {
+      for module in TargetModule.allCases {
+        let path = module.path(layer: layer)
+        // A missing tensor is said when it is loaded.
+        let isNF4 = (try? tensor(path + ".weight"))?.nf4Blocks != nil
+        if isNF4 { isQuantized = true } else { others.insert(path) }
+      }
+    }
+    return isQuantized ? others : nil
   }
 }

@@ -26,24 +26,20 @@ public struct BitsAndBytesExport: Sendable {
     public let kept: [String]
   }
 
-  /// Bytes of all tensors.
-  public let byteCount: Int
+  /// The linear layers of the blocks, in the order of the computation.
+  public internal(set) var layers: [LinearLayer]
+  /// How elements find their codes.
+  public internal(set) var rounding = Rounding.nearest
   /// The format that the weights were stored in when they had been quantized before (a GGUF's blocks); quantizing again
   /// loses more than it needs to.
   public let earlierQuantization: StorageFormat?
-  private let checkpoint: Checkpoint
+  let checkpoint: Checkpoint
+  var tensors: [QuantizedTensorPlan]
   private let architecture: String
   private let type: StorageFormat?
-  private let tensors: [QuantizedTensorPlan]
-  private let kept: [String]
 
-  /// Reads a model and checks all that can be known before a byte is written.
-  ///
-  /// - Parameters:
-  ///   - path: A Hugging Face folder or a `.gguf` file.
-  ///   - kept: Linear layers to keep in 16 bits, as `TargetModule.path(layer:)` names them; of layers that are fused, any
-  ///     one keeps all.
-  public init(of path: String, keeping kept: Set<String> = []) throws {
+  /// Reads a model, a Hugging Face folder or a `.gguf` file, and checks all that can be known before a byte is written.
+  public init(of path: String) throws {
     let checkpoint = try Checkpoint.open(path: path)
     self.checkpoint = checkpoint
     if let tensor = try checkpoint.tensorNames.lazy.map({ try checkpoint.tensor($0) }).first(where: { $0.nf4 != nil }) {
@@ -55,28 +51,54 @@ public struct BitsAndBytesExport: Sendable {
     architecture = try Conversion.architecture(of: checkpoint, in: layout)
     let type = try Conversion.format(.asStored, checkpoint)
     self.type = type
-    let linear = Set(
-      (0..<checkpoint.configuration.layerCount).flatMap { layer in
-        TargetModule.allCases.map { $0.path(layer: layer) + ".weight" }
-      })
+    var places: [String: (layer: Int, module: TargetModule)] = [:]
+    for layer in 0..<checkpoint.configuration.layerCount {
+      for module in TargetModule.allCases { places[module.path(layer: layer) + ".weight"] = (layer, module) }
+    }
     let first = try checkpoint.tensor(TargetModule.down.path(layer: 0) + ".weight").format
     earlierQuantization = first.isFloat ? nil : first
-    var keptNames: [String] = []
-    tensors = try TensorPlan.all(of: checkpoint, in: layout, as: type).map { plan in
-      let names = plan.parts.map(\.name)
-      guard names.allSatisfy(linear.contains) else { return QuantizedTensorPlan(plan, isQuantized: false) }
-      let isKept = names.contains { kept.contains(String($0.dropLast(".weight".count))) }
-      if isKept { keptNames.append(String(plan.entry.name.dropLast(".weight".count))) }
-      return QuantizedTensorPlan(plan, isQuantized: !isKept)
+    var layers: [LinearLayer] = []
+    tensors = try TensorPlan.all(of: checkpoint, in: layout, as: type).enumerated().map { index, plan in
+      let modules = plan.parts.compactMap { places[$0.name] }
+      let tensor = QuantizedTensorPlan(plan, isQuantized: modules.count == plan.parts.count && !modules.isEmpty)
+      if tensor.isQuantized {
+        let byteCount = try tensor.entries().reduce(0) { $0 + ($1.byteCount ?? 0) }
+        layers.append(
+          LinearLayer(
+            name: tensor.moduleName, layer: modules[0].layer, modules: modules.map(\.module),
+            parameterCount: plan.entry.shape.reduce(1, *), extraByteCount: tensor.plainByteCount - byteCount,
+            tensor: index))
+      }
+      return tensor
     }
-    self.kept = keptNames
-    byteCount = try tensors.reduce(0) { try $0 + $1.entries().reduce(0) { $0 + ($1.byteCount ?? 0) } }
+    self.layers = layers
+    plainByteCount = try tensors.reduce(0) { try $0 + $1.entries().reduce(0) { $0 + ($1.byteCount ?? 0) } }
   }
 
+  /// Keeps linear layers in 16 bits, as `TargetModule.path(layer:)` names them; of layers that are fused, any one keeps all.
+  public mutating func keep(_ names: Set<String>) {
+    for index in layers.indices {
+      let layer = layers[index]
+      let paths = layer.modules.map { $0.path(layer: layer.layer) } + [layer.name]
+      layers[index].isKept = paths.contains(where: names.contains)
+      tensors[layer.tensor].isQuantized = !layers[index].isKept
+    }
+  }
+
+  /// Bytes of all tensors when every linear layer is in four bits.
+  public let plainByteCount: Int
+
+  /// Bytes of all tensors.
+  public var byteCount: Int { plainByteCount + layers.reduce(0) { $0 + ($1.isKept ? $1.extraByteCount : 0) } }
+
   /// Writes the folder `output`, which must not be there or be empty; it appears whole or not at all.
-  /// - Parameter onProgress: receives the bytes of weights written so far; what it throws ends the export.
+  /// - Parameters:
+  ///   - report: Written beside the weights.
+  ///   - onProgress: Receives the bytes of weights written so far; what it throws ends the export.
   @discardableResult
-  public func write(to output: String, onProgress: (_ written: Int) throws -> Void = { _ in }) throws -> Result {
+  public func write(
+    to output: String, report: QuantizationReport? = nil, onProgress: (_ written: Int) throws -> Void = { _ in }
+  ) throws -> Result {
     var files: [String] = []
     try AtomicFolder.make(output) { folder in
       // Defects of the tokenizer do not travel on.
@@ -96,11 +118,13 @@ public struct BitsAndBytesExport: Sendable {
       }
       try writer.finish()
       try writeAtomically(JSONValue.object(json).serialized(pretty: true) + "\n", to: "\(folder)/config.json")
+      try report?.write(into: folder)
       // What cannot be opened again must not get the name.
       _ = try Checkpoint.open(path: folder)
     }
     return Result(
-      byteCount: byteCount, fileNames: files, quantizedCount: tensors.count(where: \.isQuantized), kept: kept)
+      byteCount: byteCount, fileNames: files, quantizedCount: tensors.count(where: \.isQuantized),
+      kept: layers.filter(\.isKept).map(\.name))
   }
 
   /// The layout that a model has; a GGUF's becomes a Llama's where that expresses it.
@@ -122,7 +146,8 @@ public struct BitsAndBytesExport: Sendable {
       "bnb_4bit_compute_dtype": .string(names[format] ?? "bfloat16"), "bnb_4bit_quant_storage": "uint8",
       "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": true, "llm_int8_enable_fp32_cpu_offload": false,
       "llm_int8_has_fp16_weight": false,
-      "llm_int8_skip_modules": .array((["lm_head"] + kept).map { .string($0) }), "llm_int8_threshold": 6.0,
+      "llm_int8_skip_modules": .array((["lm_head"] + layers.filter(\.isKept).map(\.name)).map { .string($0) }),
+      "llm_int8_threshold": 6.0,
       "load_in_4bit": true, "load_in_8bit": false, "quant_method": "bitsandbytes",
     ]
   }

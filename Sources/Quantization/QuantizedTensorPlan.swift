@@ -3,8 +3,10 @@ import ModelFiles
 
 /// A tensor of the quantized checkpoint: in NF4, or as it was.
 struct QuantizedTensorPlan: Sendable {
-  let isQuantized: Bool
-  private let plan: TensorPlan
+  var isQuantized: Bool
+  /// The matrix in NF4, where more than the nearest codes were wanted.
+  var matrix: NF4Matrix?
+  let plan: TensorPlan
 
   /// Elements that are decoded at a time.
   private static let piece = 2 << 20
@@ -17,6 +19,12 @@ struct QuantizedTensorPlan: Sendable {
   /// The type that a quantized matrix is decoded to.
   var originalFormat: StorageFormat { plan.entry.format == .float64 ? .float32 : plan.entry.format }
 
+  /// Its name without ".weight".
+  var moduleName: String { String(plan.entry.name.dropLast(".weight".count)) }
+
+  /// Bytes in 16 bits.
+  var plainByteCount: Int { plan.byteCount }
+
   /// What goes into the files.
   func entries() throws(ModelFileError) -> [SafetensorsEntry] {
     guard isQuantized else { return [plan.entry] }
@@ -27,6 +35,16 @@ struct QuantizedTensorPlan: Sendable {
   func write(to writer: ShardedSafetensorsWriter, onPiece: (Int) throws -> Void) throws {
     guard isQuantized else { return try plan.write(to: writer, onPiece: onPiece) }
     let name = plan.entry.name
+    if let matrix {
+      for start in stride(from: 0, to: matrix.codes.count, by: Self.piece) {
+        try matrix.codes[start..<min(start + Self.piece, matrix.codes.count)].withUnsafeBytes { codes in
+          try writer.append(codes, to: name)
+          try onPiece(codes.count)
+        }
+      }
+      return try NF4Serialization.writeState(
+        name, shape: plan.entry.shape, originalFormat: originalFormat, absmax: matrix.absmax, to: writer)
+    }
     var encoder = NF4Encoder()
     for part in plan.parts {
       part.prefetch()

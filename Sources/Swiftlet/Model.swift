@@ -3,6 +3,7 @@ import Doctor
 import Export
 import ModelFiles
 import Models
+import Quantization
 import Tokenization
 
 /// How a model is loaded.
@@ -13,6 +14,10 @@ public struct LoadOptions: Sendable {
   public var compute: TrainingConfiguration.Compute
   /// How the frozen weights are kept.
   public var quantization = TrainingConfiguration.Quantization.none
+  /// Text that shows dynamic quantization which layers matter.
+  public var calibrationText: String?
+  /// How many per cent more bytes than NF4 dynamic quantization may take.
+  public var budget = 10.0
   /// Whether the same run gives the same bits on a GPU too, at some speed.
   public var isDeterministic = false
   /// Bytes that the model and what is done with it may take on its device; nil: what is free.
@@ -80,14 +85,37 @@ public final class Model {
     let device = try DeviceSelection.device(
       options.device, compute: options.compute, threads: options.threads,
       isDeterministic: options.isDeterministic, note: options.onFallback)
+    // The model in 16 bits is gone before it is loaded in four.
+    let kept =
+      options.quantization == .dynamic
+      ? try modulesToKeep(
+        of: Model(path: name, treated, language: LanguageModel(checkpoint, on: device)), at: path, options)
+      : []
     let model = Model(
       path: name, treated,
       language: try LanguageModel(
         checkpoint, on: device,
         storage: DeviceSelection.storage(
-          options.quantization, of: checkpoint.configuration, on: device, memory: options.memory)))
+          options.quantization, of: checkpoint.configuration, storedIn: checkpoint, keeping: kept, on: device,
+          memory: options.memory)))
     if !options.adapters.isEmpty { try model.loadAdapters(from: options.adapters) }
     return model
+  }
+
+  /// The projections that dynamic quantization leaves in 16 bits.
+  private static func modulesToKeep(of model: Model, at path: String, _ options: LoadOptions) throws -> Set<String> {
+    guard let text = options.calibrationText else {
+      throw ModelError(
+        "dynamic quantization needs calibration text, which tune takes; for other commands write the model with quantize"
+      )
+    }
+    var export = try BitsAndBytesExport(of: path)
+    let calibration = try export.calibrate(
+      model.language, on: model.calibrationTokens(of: text, most: 98_304), correlates: false)
+    try export.quantize(.nearest, calibration)
+    try export.keepBest(percent: options.budget)
+    return Set(
+      export.layers.filter(\.isKept).flatMap { layer in layer.modules.map { $0.path(layer: layer.layer) } })
   }
 
   private init(path: String, _ treated: TreatedTokenizer, language: LanguageModel) {

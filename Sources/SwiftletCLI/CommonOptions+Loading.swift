@@ -22,8 +22,8 @@ extension ModelOptions {
     }
   }
 
-  /// The model that the command line names, with its adapter.
-  static func load(_ arguments: ParsedArguments) throws -> Model {
+  /// The model that the command line names, with its adapter, or another one without, loaded in the same way.
+  static func load(_ arguments: ParsedArguments, instead other: String? = nil) throws -> Model {
     let model = try readingInput {
       var options = LoadOptions()
       options.device = arguments[device]
@@ -33,12 +33,15 @@ extension ModelOptions {
       options.quantization = arguments[quantization]
       options.chatTemplate = try arguments[chatTemplate].map { try ChatTemplate(file: $0) }
       // A run that was interrupted has its adapter in a checkpoint.
-      options.adapters = try arguments[adapters].map { try AdapterExport.adapterFolder(in: $0) }
+      if other == nil {
+        options.adapters = try arguments[adapters].map { try AdapterExport.adapterFolder(in: $0) }
+      }
       options.strict = arguments[strict]
-      return try Model.load(arguments[Self.model], at: path(arguments[Self.model]), options: options)
+      let name = other ?? arguments[Self.model]
+      return try Model.load(name, at: path(name), options: options)
     }
     announce(model.examination)
-    remarkBases(of: arguments[adapters], for: arguments[Self.model])
+    if other == nil { remarkBases(of: arguments[adapters], for: arguments[Self.model]) }
     return model
   }
 

@@ -29,6 +29,10 @@ extension TrainingConfiguration {
       try require(memory >= 64 << 20, "memory", "\(formatByteCount(memory)) is too little; give at least 64MiB")
     }
     try require(adapter != "", "adapter", "empty; name a folder")
+    try require(
+      quantization != .dynamic || calibration?.isEmpty == false, "calibration",
+      "missing; name a text file like what the model will read")
+    try require(budget > 0 && budget <= 1000, "budget", "\(budget) is no percentage above 0 and up to 1000")
     try require(loraRank, in: 1...65536, "lora-rank")
     try require(
       loraAlpha.isFinite && loraAlpha > 0, "lora-alpha", "\(loraAlpha) is not a positive number; the default is 16")

@@ -28,6 +28,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
     case none
     /// In 4 bits: NF4 with double quantization, as bitsandbytes has it.
     case nf4
+    /// In 4 bits, all but the layers that it would hurt, as calibration text shows.
+    case dynamic
   }
 
   /// How the learning rate falls after the warm-up.
@@ -88,6 +90,10 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var deterministic = false
   /// How frozen weights are kept.
   public var quantization = Quantization.none
+  /// Text that shows ``Quantization/dynamic`` which layers matter.
+  public var calibration: String?
+  /// How many per cent more bytes than ``Quantization/nf4`` takes ``Quantization/dynamic`` may take.
+  public var budget = 10.0
   /// Threads; nil means one per CPU of the affinity mask.
   public var threads: Int?
   /// Memory the run may use, in bytes; nil means what the machine has free.

@@ -121,7 +121,14 @@ extension TrainingOption {
     .flag(
       "deterministic", .machine, \.deterministic,
       "The same run gives the same bits on a GPU too, at some speed; on the CPU it always does."),
-    .choice("quantization", .machine, \.quantization, "How the frozen weights are kept: nf4 takes 4 bits each."),
+    .choice(
+      "quantization", .machine, \.quantization,
+      "How the frozen weights are kept: nf4 takes 4 bits each; dynamic keeps in 16 bits what that would hurt."),
+    .text(
+      "calibration", .machine, \.calibration, "FILE", "Text that shows --quantization dynamic which layers matter."),
+    .scalar(
+      "budget", .machine, \.budget, .number, "PERCENT",
+      "How many per cent more bytes than nf4 --quantization dynamic may take."),
     .scalar(
       "threads", .machine, \.threads, .integer, "N", "Threads; one per CPU when not given."),
     .byteCount(

@@ -27,10 +27,12 @@ import Testing
   ) throws -> (original: Checkpoint, quantized: Checkpoint, result: BitsAndBytesExport.Result) {
     try TinyModel(changing: changes, seed: .random(in: 0...UInt64.max)).write(to: folder)
     let output = folder.path + "/out"
-    let export = try BitsAndBytesExport(of: folder.path, keeping: kept)
+    var export = try BitsAndBytesExport(of: folder.path)
+    export.keep(kept)
+    let byteCount = export.byteCount
     var written = 0
     let result = try export.write(to: output) { written = $0 }
-    #expect(written > 0 && written <= result.byteCount)
+    #expect(written > 0 && written <= result.byteCount && result.byteCount == byteCount)
     return (try Checkpoint.open(path: folder.path), try Checkpoint.open(path: output), result)
   }
 

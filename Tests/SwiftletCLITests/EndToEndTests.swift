@@ -31,6 +31,45 @@ struct EndToEndTests {
     #expect(try swiftlet(["tokenize", sampleModel, "--file", "-", "--count"], input: "Hello world").output == "2\n")
   }
 
+  @Test func quantizeAndCompare() throws {
+    try withTemporaryFolder { folder in
+      let text = folder + "/text.txt"
+      try String(repeating: Self.chats.joined(), count: 8).write(toFile: text, atomically: true, encoding: .utf8)
+      func divergence(_ model: String) throws -> JSONValue {
+        let result = try swiftlet([
+          "eval", model, "--kl", text, "--reference", sampleModel, "--max-tokens", "256", "--window", "128", "--json",
+        ])
+        #expect(result.status == 0)
+        return try JSONValue.parse(result.output)
+      }
+      let same = try divergence(sampleModel)
+      #expect(same["mean_kl"]?.double.map { abs($0) < 1e-6 } == true && same["top1_agreement"]?.double == 1)
+      #expect(same["perplexity_ratio"]?.double == 1 && same["tokens"] == 254)
+      let (plain, dynamic) = (folder + "/nf4", folder + "/dynamic")
+      #expect(try swiftlet(["quantize", sampleModel, "--method", "nf4", "--output", plain]).status == 0)
+      let made = try swiftlet([
+        "quantize", sampleModel, "--method", "dynamic", "--calibration", text, "--calibration-tokens", "1024",
+        "--budget", "5", "--output", dynamic, "--json",
+      ])
+      #expect(made.status == 0)
+      let json = try JSONValue.parse(made.output)
+      let (bytes, least) = (try #require(json["bytes"]?.integer), try #require(json["nf4_bytes"]?.integer))
+      let more = Double(bytes) / Double(least) - 1
+      #expect(more > 0.0484 && more <= 0.05 && json["rounding"] == "searched")
+      let (far, near) = (try divergence(plain), try divergence(dynamic))
+      let (a, b) = (try #require(far["mean_kl"]?.double), try #require(near["mean_kl"]?.double))
+      #expect(a > 0.02 && a < 1 && b < 0.85 * a)
+      let missing = try swiftlet(["quantize", sampleModel, "--method", "dynamic", "--output", folder + "/x"])
+      #expect(missing.status == 2 && missing.message?.hasPrefix("--calibration is missing") == true)
+      try "short".write(toFile: text, atomically: true, encoding: .utf8)
+      let short = try swiftlet([
+        "quantize", sampleModel, "--method", "dynamic", "--calibration", text, "--output", folder + "/x",
+      ])
+      #expect(short.status == 2 && short.errors.contains("the calibration text has 1 tokens"))
+      #expect(!FileManager.default.fileExists(atPath: folder + "/x"))
+    }
+  }
+
   @Test func tokenizeMany() throws {
     let texts = "\"Hello world\"\n{\"text\": \"Hello\"}\n\"\"\n"
     let lines = try swiftlet(["tokenize", sampleModel, "--file", "-", "--batch"], input: texts)

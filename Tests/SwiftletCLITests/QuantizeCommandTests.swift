@@ -34,6 +34,15 @@ struct QuantizeCommandTests {
     }
     #expect(try message(["--output", "x"])?.hasPrefix("--method is missing") == true)
     #expect(try message(["--method", "nf4"]) == "--output is missing; name a folder")
+    #expect(try message(["--method", "nf4", "--budget", "5", "-o", "x"]) == "--budget goes with --method dynamic")
+    #expect(try message(["--method", "nf4", "--like", "unsloth", "-o", "x"]) == "--like goes with --method dynamic")
+    #expect(try message(["--method", "dynamic", "--budget", "-1", "-o", "x", "--choose-by", "random"]) != nil)
+    #expect(
+      try message(["--method", "dynamic", "--like", "unsloth", "-o", folder.path + "/x"])?.contains("Phi-4's 40 layers")
+        == true)
+    #expect(
+      try message(["--method", "nf4", "--rounding", "compensated", "-o", "x"])?.hasPrefix("--calibration is missing")
+        == true)
     #expect(try message(["--method", "int3", "-o", "x"])?.contains("nf4") == true)
     #expect(
       try message(["--method", "nf4", "-o", folder.path])?.hasSuffix("the folder is not empty; choose another --output")

@@ -81,3 +81,29 @@ typedef enum { SL_ROUND_NOT = 0, SL_ROUND_BF16 = 1, SL_ROUND_F16 = 2 } sl_roundi
 void sl_decode_nf4(
   const uint8_t *codes, const float *absmax, int64_t block_length, int64_t first, int64_t count, sl_rounding rounding,
   float *out);
+
+/// What lies above border k goes to code k + 1 or higher, what equals it to code k.
+extern const float sl_nf4_borders[15];
+
+/// For each block of 64 of `count` numbers in rows of `width` (a multiple of 64), the absmax, between 70 and 110% of the
+/// largest magnitude, that leaves the smallest Σ importance · error²; `importance`: of each column.
+void sl_search_absmax(const float *source, int64_t count, int64_t width, const float *importance, float *absmax);
+
+/// Codes of whole blocks whose absmax is given: the nearest.
+void sl_quantize_nf4_to(const float *source, int64_t count, const float *absmax, uint8_t *codes);
+
+/// GPTQ's recursion (Frantar et al., 2022) in NF4's code book, with absmax values that stay as they are: columns are
+/// quantized in `order`, and the error of each is made up for by those after it.
+/// - rows: [count, width]; width a multiple of 64. absmax: of each block of them. codes: receives them.
+/// - factor: from `sl_inverse_factor` with the same order.
+/// Returns Σ over rows of eᵀ (H + damping) e, where e is what a row has lost; NaN without memory.
+double sl_compensate_nf4(
+  int64_t count, int64_t width, const float *rows, const int32_t *order, const float *factor, const float *absmax,
+  uint8_t *codes);
+
+/// The upper triangle R, [n, n], with RᵀR = (H + damping · 1)⁻¹, where row i of H stands for column order[i]. Returns 0, -1
+/// without memory, -2 where the matrix is not positive definite.
+int sl_inverse_factor(int64_t n, const float *h, const int32_t *order, double damping, float *factor);
+
+/// Σ over rows e of `errors` [count, width] of eᵀ (H + damping · 1) e; NaN without memory.
+double sl_quadratic_error(int64_t count, int64_t width, const float *errors, const float *h, double damping);

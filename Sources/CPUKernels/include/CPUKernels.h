@@ -2,7 +2,9 @@
 #pragma once
 #include "adamw.h"
 #include "attention.h"
+#include "calibration.h"
 #include "crossentropy.h"
+#include "distributions.h"
 #include "elementwise.h"
 #include "headnorm.h"
 #include "linear.h"

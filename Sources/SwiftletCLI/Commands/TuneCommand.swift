@@ -39,6 +39,11 @@ enum TuneCommand: RunnableCommand {
       options.compute = configuration.compute
       options.isDeterministic = configuration.deterministic
       options.quantization = configuration.quantization
+      if configuration.quantization == .dynamic {
+        options.calibrationText = try configuration.calibration.map { try TextFiles.text($0) }
+        options.budget = configuration.budget
+        StandardError.write("swiftlet: looking for the layers that four bits would hurt\n")
+      }
       options.memory = configuration.memory
       options.threads = configuration.threads
       options.chatTemplate = try configuration.chatTemplate.map { try ChatTemplate(file: $0) }
