@@ -30,6 +30,8 @@ let package = Package(
     // Libraries of the system.
     .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
     .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     // C of our own.
     .target(name: "CBlockFormats", cSettings: kernels),
     .target(name: "CTokenization", cSettings: kernels),
@@ -53,7 +55,7 @@ let package = Package(
     room("CPUDevice", ["Tensors", "CPUKernels", "CBlockFormats"]),
     room("CUDADevice", ["Tensors", "CPUDevice", "CUDADriver", "CUDAKernels"]),
     room("Models", ["Tensors", "ModelFiles"]),
-    room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues"]),
+    room("Training", ["Models", "ModelFiles", "Tensors", "Tokenization", "JSONValues", "CHub", "CZlib", "CZstd"]),
     room(
       "Export",
       [
@@ -97,7 +99,7 @@ let package = Package(
     tests(of: "Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
-    tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
+    tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues", "CZlib", "CZstd"]),
     tests(of: "Quantization", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
     tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
     // A GPU that is not there: the kernels' sources built for the processor.

@@ -42,9 +42,9 @@ extension Examination {
   /// Messages of the data whose words the template does not write.
   private func lostMessages(_ dataset: Dataset, _ tokenizer: Tokenizer, _ paths: [String]) -> [Finding] {
     var lost: [String: Int] = [:]
-    let samples = 0..<min(dataset.count, Self.mostSamples)
-    for index in samples {
-      guard case .conversation(let messages, let tools)? = try? dataset.sample(index),
+    let samples = (try? dataset.samples(first: Self.mostSamples)) ?? []
+    for sample in samples {
+      guard case .conversation(let messages, let tools) = sample,
         let text = try? tokenizer.renderConversation(messages, tools: tools)
       else { continue }
       for message in messages.array ?? [] {

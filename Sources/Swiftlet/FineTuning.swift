@@ -1,4 +1,3 @@
-import CPUDevice
 import Export
 import ModelFiles
 import Models
@@ -34,14 +33,14 @@ public final class FineTuning {
     }
     self.model = model
     self.configuration = configuration
-    let options = TokenizedDataset.Options(
-      maxSequenceLength: configuration.maxSequenceLength, trainOn: configuration.trainOn,
-      strict: configuration.strict, threads: CPUDevice.threadCount)
-    let dataset = try Dataset(paths: configuration.data)
-    dataDescription = dataset.description
-    data = try TokenizedDataset(dataset, tokenizer: model.tokenizer, options: options)
+    (data, dataDescription) = try TokenizedDataset.make(
+      configuration.data, configuration, tokenizer: model.tokenizer)
+    if data.options.pairs {
+      throw DatasetError(
+        path: configuration.data[0], "preference pairs (`chosen`/`rejected`) have no single answer to train on")
+    }
     evalData = try configuration.evalData.map {
-      try TokenizedDataset(Dataset(paths: [$0]), tokenizer: model.tokenizer, options: options)
+      try TokenizedDataset.make([$0], configuration, tokenizer: model.tokenizer).data
     }
     let folder =
       configuration.resume

@@ -21,6 +21,7 @@ extension TrainingConfiguration {
     try require(!model.isEmpty, "model", "missing; name a model folder or a .gguf file")
     try require(!data.isEmpty, "data", "missing; name at least one dataset")
     try require(!data.contains(""), "data", "empty; name a file")
+    _ = try FieldMapping(fields)
     try require(evalData != "", "eval-data", "empty; name a file")
     try require(!output.isEmpty, "output", "empty; name a folder")
 
@@ -48,6 +49,7 @@ extension TrainingConfiguration {
     try requireFraction(minLearningRateRatio, "min-lr-ratio")
     try require(batchSize, in: 1...65536, "batch-size")
     try require(gradientAccumulation, in: 1...65536, "gradient-accumulation")
+    try require(batchTokens, in: 2...1_073_741_824, "batch-tokens")
     try require(maxSequenceLength, in: 2...16_777_216, "max-seq-length")
     try require(
       epochs.isFinite && epochs > 0 && epochs <= 1e6, "epochs", "\(epochs) is not a positive number up to a million")

@@ -56,6 +56,36 @@ public struct TrainingConfiguration: Sendable, Equatable {
     case all
   }
 
+  /// What the records of data files look like.
+  public enum DataFormat: String, Sendable, CaseIterable {
+    /// What the keys of the first record say.
+    case auto
+    /// `messages` (or `conversations`) with `role` and `content`.
+    case messages
+    /// `conversations` with `from` and `value`.
+    case sharegpt
+    /// `instruction`, `input`, `output`.
+    case alpaca
+    /// `question` and `answer`.
+    case questionAnswer = "question-answer"
+    /// `prompt` and `completion`.
+    case promptCompletion = "prompt-completion"
+    /// `chosen` and `rejected`.
+    case preference
+    /// `text`, or files of plain text.
+    case text
+  }
+
+  /// What becomes of a sample longer than ``TrainingConfiguration/maxSequenceLength``.
+  public enum LongSamples: String, Sendable, CaseIterable {
+    /// It ends with the last turn of the assistant that fits; within the first turn where none does.
+    case cut
+    /// It is left out.
+    case drop
+    /// It becomes several examples.
+    case split
+  }
+
   /// Which activations are computed again in the backward pass instead of being kept.
   public enum Recompute: String, Sendable, CaseIterable {
     /// As few as the memory budget asks for.
@@ -71,8 +101,12 @@ public struct TrainingConfiguration: Sendable, Equatable {
 
   /// A Hugging Face folder or a `.gguf` file.
   public var model = ""
-  /// Datasets, read in order: `.jsonl`, `.json` or `.txt`.
+  /// Datasets, read in order: files, folders, patterns or `-`, each perhaps with `@` and a weight.
   public var data: [String] = []
+  /// What the records of the files look like.
+  public var dataFormat = DataFormat.auto
+  /// The files' own names for what formats read, as `instruction=question`.
+  public var fields: [String] = []
   /// Held-out dataset, evaluated before the first step, every `evalSteps`, and after the last.
   public var evalData: String?
   /// A chat template (Jinja) to use instead of the model's own: the path of its file, read when the model is loaded.
@@ -130,6 +164,10 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var gradientAccumulation = 4
   /// Tokens of a sequence.
   public var maxSequenceLength = 2048
+  /// What becomes of longer samples.
+  public var longSamples = LongSamples.cut
+  /// Tokens of one micro-batch, which then holds as many samples as fit; nil: `batchSize` of them.
+  public var batchTokens: Int?
   /// Passes over the data.
   public var epochs = 1.0
   /// Steps; when set, `epochs` is not used.
@@ -153,6 +191,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var trainOn = TrainOn.responses
   /// Fills sequences with several samples, which do not see one another.
   public var packing = false
+  /// Keeps the tokens of large data on the disk for the next run.
+  public var dataCache = true
   /// Draws a new order every epoch.
   public var shuffle = true
   /// Refuses a sample longer than `maxSequenceLength` instead of cutting it.

@@ -13,7 +13,13 @@ extension TrainingOption {
     .text("model", .data, \.model, "MODEL", "A Hugging Face folder or a .gguf file.", isPositional: true),
     .texts(
       "data", .data, \.data, aliases: ["dataset", "train-data"], "FILE",
-      "Training data: .jsonl, .json or .txt; may be given several times."),
+      "Training data: a .jsonl, .json, .csv, .tsv or .txt file (or one of them as .gz or .zst), a folder, a pattern, or - "
+        + "for standard input; with @WEIGHT behind it as often an epoch. May be given several times."),
+    .choice(
+      "format", .data, \.dataFormat, aliases: ["data-format"], "What the records look like; auto: what their keys say."),
+    .words(
+      "field", .data, \.fields, aliases: ["fields"], "NAME=KEY",
+      "The data's own name for what a format reads: --field instruction=question. May be given several times."),
     .text(
       "eval-data", .data, \.evalData, aliases: ["validation-data", "eval-dataset"], "FILE",
       "Held-out data, evaluated before the first and after the last step."),
@@ -24,14 +30,22 @@ extension TrainingOption {
     .scalar(
       "max-seq-length", .data, \.maxSequenceLength, .integer,
       aliases: ["max-length", "max-seq-len", "sequence-len", "seq-len", "cutoff-len"], "N",
-      "Tokens of a sequence; longer samples are cut."),
+      "Tokens of a sequence."),
+    .choice(
+      "long-samples", .data, \.longSamples, aliases: ["overflow"],
+      "What becomes of longer samples: cut at a turn, left out, or split into several."),
     .flag(
       "packing", .data, \.packing, aliases: ["sample-packing"],
       "Fill sequences with several samples, which do not see one another."),
+    .scalar(
+      "batch-tokens", .data, \.batchTokens, .integer, aliases: ["tokens-per-batch"], "N",
+      "Tokens of a micro-batch, filled with as many samples as fit, instead of --batch-size."),
+    .flag(
+      "data-cache", .data, \.dataCache, "Keep the tokens of large data on the disk for the next run."),
     .flag("shuffle", .data, \.shuffle, "Draw a new order every epoch."),
     .flag(
       "strict", .data, \.strict,
-      "Refuse a sample longer than --max-seq-length instead of cutting it, and a model whose tokenizer or template has a "
+      "Refuse samples that are longer than --max-seq-length or odd, and a model whose tokenizer or template has a "
         + "defect instead of repairing it in memory."),
   ]
 

@@ -36,10 +36,9 @@ import Testing
         }
         if bytes.isEmpty { bytes = [0x20] }
       }
-      let path = try folder.write("\(round % 2 == 0 ? "a.jsonl" : "a.json")", bytes)
+      let path = try folder.write(["a.jsonl", "a.json", "a.csv", "a.tsv", "a.txt", "a.jsonl.gz"][round % 6], bytes)
       do {
-        let dataset = try Dataset(paths: [path])
-        for index in 0..<dataset.count { _ = try dataset.sample(index) }
+        _ = try Dataset(paths: [path]).samples()
       } catch {
         #expect("\(error)".hasPrefix(path) && !"\(error)".contains("\n"), "seed \(seed), round \(round)")
       }

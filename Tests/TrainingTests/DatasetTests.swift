@@ -10,19 +10,24 @@ import Testing
   init() throws { folder = try TemporaryFolder() }
 
   func samples(_ name: String, _ text: String) throws -> [DatasetSample] {
-    let dataset = try Dataset(paths: [folder.write(name, text)])
-    return try (0..<dataset.count).map(dataset.sample)
+    try Dataset(paths: [folder.write(name, text)]).samples()
   }
 
   /// The error's line without the folder, or what was read instead.
   func failure(_ name: String, _ bytes: [UInt8]) -> String {
     do {
-      let dataset = try Dataset(paths: [folder.write(name, bytes)])
-      for index in 0..<dataset.count { _ = try dataset.sample(index) }
-      return "\(dataset.count) samples"
+      return "\(try Dataset(paths: [folder.write(name, bytes)]).samples().count) samples"
     } catch {
       return "\(error)".replacing("\(folder.path)/", with: "")
     }
+  }
+
+  /// The line of each record.
+  func lines(_ dataset: Dataset) throws -> [Int] {
+    var lines: [Int] = []
+    var reader = dataset.makeReader()
+    while let record = try reader.next() { lines.append(record.raw.line) }
+    return lines
   }
 
   static let hi: JSONValue = [["role": "user", "content": "Hi"], ["role": "assistant", "content": "Ho"]]
@@ -74,7 +79,7 @@ import Testing
     #expect(hi.prompt.hasSuffix("completes the request.\n\n### Instruction:\nHi\n\n### Response:\n"))
     let dataset = try Dataset(paths: ["\(folder.path)/alpaca.json"])
     #expect(
-      dataset.description.hasSuffix("alpaca.json: Alpaca (instruction/input/output), 2 records (not used: 'text')"))
+      dataset.description.hasSuffix("alpaca.json: Alpaca (instruction/input/output), JSON (not used: 'text')"))
   }
 
   @Test func toolCalls() throws {
@@ -100,17 +105,16 @@ import Testing
     let text = "\u{FEFF}\n{\"text\":\"a\"}\r\n\r\n   \n\t{\"text\":\"b\\nc\"}  \n{\"text\":\"d\"}"
     let path = try folder.write("lines.jsonl", text)
     let dataset = try Dataset(paths: [path, path])
-    #expect(dataset.count == 6)
-    #expect(try (0..<6).map(dataset.sample) == ["a", "b\nc", "d", "a", "b\nc", "d"].map { .text($0) })
-    #expect((0..<6).map { dataset.location(ofSample: $0).line } == [2, 5, 6, 2, 5, 6])
+    #expect(try dataset.samples() == ["a", "b\nc", "d", "a", "b\nc", "d"].map { .text($0) })
+    #expect(try lines(dataset) == [2, 5, 6, 2, 5, 6])
   }
 
   @Test func arraysAreReadElementByElement() throws {
     let text = #"[{"text":"a]},\" \\"},\#n  {"text":\#n "b", "x": [[1, {}], "["]}\#n,{"text":"c"}]\#n"#
     let path = try folder.write("array.json", text)
     let dataset = try Dataset(paths: [path])
-    #expect(try (0..<dataset.count).map(dataset.sample) == [.text("a]},\" \\"), .text("b"), .text("c")])
-    #expect((0..<3).map { dataset.location(ofSample: $0).line } == [1, 2, 4])
+    #expect(try dataset.samples() == [.text("a]},\" \\"), .text("b"), .text("c")])
+    #expect(try lines(dataset) == [1, 2, 4])
   }
 
   static let failures: [(name: String, text: String, message: String)] = [
@@ -128,7 +132,14 @@ import Testing
     ("a.jsonl", "{\"text\":\"a\"}\n{\"text\":3}", "a.jsonl:2: `text` must be a string, it is an integer"),
     ("a.jsonl", "{\"body\":\"a\"}", "a.jsonl:1: the record has the keys 'body'; expected `messages`, "),
     ("a.jsonl", "{}", "a.jsonl:1: the record has no keys; expected "),
-    ("a.jsonl", "{\"chosen\":1,\"rejected\":2,\"messages\":[]}", "a.jsonl:1: preference pairs"),
+    ("a.jsonl", "{\"chosen\":1,\"rejected\":2,\"prompt\":\"a\"}", "a.jsonl:1: `chosen` must be a text or messages"),
+    ("a.jsonl", "{\"chosen\":1,\"rejected\":2,\"messages\":[]}", "a.jsonl:1: `messages` is empty"),
+    ("a.jsonl", "{\"chosen\":\"a\",\"rejected\":\"b\"}", "a.jsonl:1: the pair has no question"),
+    (
+      "a.jsonl",
+      "{\"prompt\":[{\"role\":\"user\",\"content\":\"a\"}],\"chosen\":[{\"role\":\"user\",\"content\":\"a\"}],"
+        + "\"rejected\":\"b\"}", "a.jsonl:1: `chosen` holds no turn of the assistant"
+    ),
     ("a.jsonl", "{\"messages\":[]}", "a.jsonl:1: `messages` is empty"),
     ("a.jsonl", "{\"messages\":{}}", "a.jsonl:1: `messages` must be a list, it is an object"),
     ("a.jsonl", "{\"messages\":[1]}", "a.jsonl:1: `messages[0]` must be an object, it is an integer"),
@@ -166,7 +177,13 @@ import Testing
     ("a.json", "[{\"text\":\"a\"}, {\"text\": nope}]", "a.json:1: column "),
     ("a.json", "{\n  \"text\": \"a\"\n}", "a.json:1: column "),
     ("a.jsonl", "hello", "a.jsonl:1: neither JSON records"),
-    ("a.csv", "a,b", "a.csv:1: neither JSON records"),
+    ("a.csv", "a,b", "a.csv: the file is empty; it needs at least one record"),
+    ("a.csv", "a,a\n1,2", "a.csv:1: two columns have the name 'a'"),
+    ("a.csv", "a,b\n1,2", "a.csv:2: the record has the keys 'a', 'b'; expected "),
+    ("a.csv", "text,b\n1,2\n\n\"x\ny\",2\n3\n", "a.csv:6: the row has 1 fields, the first row names 2"),
+    ("a.csv", "text\n\"a\nb", "a.csv:2: a quoted field has no end"),
+    ("a.csv", "text\na\"b\"\n", "a.csv:2: a quote stands where none may"),
+    ("a.csv", "text,x\n\"a\"b,c\n", "a.csv:2: a quote stands where none may"),
     ("a.jsonl", String(repeating: "[", count: 100_000), "a.jsonl:1: the record has no end"),
     ("a.jsonl", "{\"text\":" + String(repeating: "[", count: 100_000), "a.jsonl:1: column "),
   ]
@@ -187,6 +204,7 @@ import Testing
     #expect(throws: (any Error).self) { try Dataset(paths: ["\(folder.path)/absent.jsonl"]) }
     #expect(throws: (any Error).self) { try Dataset(paths: [folder.path]) }
     #expect(throws: DatasetError.self) { try Dataset(paths: []) }
+    #expect(throws: DatasetError.self) { try Dataset(paths: ["/dev/null"]) }
   }
 
   @Test func longRecordsAreBounded() throws {
@@ -194,10 +212,12 @@ import Testing
     let lines = try folder.write("long.jsonl", "{\"text\":\"a\"}\n" + long)
     let array = try folder.write("long.json", "[{\"text\":\"a\"},\n" + long + "]")
     for path in [lines, array] {
-      let error = #expect(throws: DatasetError.self) { try Dataset(paths: [path], recordLimit: 4096) }
+      let error = #expect(throws: DatasetError.self) {
+        try Dataset([DataFile(path: path)], recordLimit: 4096).samples()
+      }
       #expect(error?.line == 2)
       #expect(error?.message.hasPrefix("the record is longer than 4096 bytes") == true)
-      #expect(try Dataset(paths: [path]).count == 2)
+      #expect(try Dataset(paths: [path]).samples().count == 2)
     }
   }
 }

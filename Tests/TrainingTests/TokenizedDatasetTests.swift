@@ -12,7 +12,7 @@ struct ByteEncoder: ExampleEncoder {
 
   func tokens(of text: String, opens: Bool) -> [Int32] { (opens ? [1] : []) + text.utf8.map { Int32($0) } }
 
-  func tokens(of messages: JSONValue, tools: JSONValue?) throws -> (ids: [Int32], isResponse: [Bool]) {
+  func tokens(of messages: JSONValue, tools: JSONValue?) throws -> ConversationTokens {
     var (ids, isResponse): ([Int32], [Bool]) = ([1], [false])
     for message in messages.array ?? [] {
       if message["content"] == "bad" { throw FormatProblem("the template refuses it") }
@@ -20,7 +20,7 @@ struct ByteEncoder: ExampleEncoder {
       ids += turn
       isResponse += turn.map { _ in message["role"] == "assistant" }
     }
-    return (ids, isResponse)
+    return ConversationTokens(ids: ids, isResponse: isResponse)
   }
 }
 
@@ -40,34 +40,34 @@ struct ByteEncoder: ExampleEncoder {
     let line = #"{"messages":[{"role":"user","content":"ab"},{"role":"assistant","content":"c"}]}"#
     let data = try tokenized("a.jsonl", line)
     #expect(data.count == 1)
-    #expect(Array(data.tokens(ofExample: 0)) == [1, 97, 98, 3, 99, 3])
-    #expect(Array(data.isTrained(inExample: 0)) == [false, false, false, false, true, true])
-    let batch = data.batch(of: [0, 0])
+    #expect(try data.tokens(ofExample: 0).ids == [1, 97, 98, 3, 99, 3])
+    #expect(try data.tokens(ofExample: 0).isTrained == [false, false, false, false, true, true])
+    let batch = try data.batch(of: [0, 0])
     #expect(batch.tokens == [1, 97, 98, 3, 99, 3, 1, 97, 98, 3, 99, 3])
     #expect(batch.targets == [-1, -1, -1, 99, 3, -1, -1, -1, -1, 99, 3, -1])
     #expect(batch.positions == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5])
     #expect(batch.documents == [0..<6, 6..<12])
     #expect(batch.trainedTokenCount == 4)
     let all = try tokenized("a.jsonl", line, .init(trainOn: .all))
-    #expect(all.batch(of: [0]).targets == [97, 98, 3, 99, 3, -1])
+    #expect(try all.batch(of: [0]).targets == [97, 98, 3, 99, 3, -1])
     #expect(all.counts.trainedTokens == 5)
     #expect(all.fingerprint != data.fingerprint)
   }
 
   @Test func textsAreTrainedWhole() throws {
     let data = try tokenized("a.jsonl", "{\"text\":\"ab\"}\n{\"text\":\"\"}")
-    #expect(data.batch(of: [0]).targets == [97, 98, 2, -1])
-    #expect(data.batch(of: [1]).targets == [2, -1])
+    #expect(try data.batch(of: [0]).targets == [97, 98, 2, -1])
+    #expect(try data.batch(of: [1]).targets == [2, -1])
     let pair = try tokenized("b.jsonl", #"{"prompt":"ab","completion":"c"}"#)
-    #expect(Array(pair.tokens(ofExample: 0)) == [1, 97, 98, 99, 2])
-    #expect(pair.batch(of: [0]).targets == [-1, -1, 99, 2, -1])
+    #expect(try pair.tokens(ofExample: 0).ids == [1, 97, 98, 99, 2])
+    #expect(try pair.batch(of: [0]).targets == [-1, -1, 99, 2, -1])
   }
 
   @Test func alpacaHasAPromptOfItsOwn() throws {
     let line = #"{"instruction":"a","output":"b"}"#
     #expect(try tokenized("a.jsonl", line).lengths == [5])
     let plain = try tokenized("a.jsonl", line, template: false)
-    #expect(plain.batch(of: [0]).trainedTokenCount == 2)
+    #expect(try plain.batch(of: [0]).trainedTokenCount == 2)
     #expect(plain.lengths[0] > 100)
     let error = #expect(throws: DatasetError.self) {
       try tokenized("b.jsonl", #"{"messages":[{"role":"user","content":"a"}]}"#, template: false)
@@ -81,7 +81,7 @@ struct ByteEncoder: ExampleEncoder {
     for limit in [2, 3, 4, 12, 13, 14, 100] {
       let data = try tokenized("a.txt", text, .init(maxSequenceLength: limit))
       #expect(data.lengths.allSatisfy { $0 >= 2 && $0 <= limit })
-      let batch = data.batch(of: 0..<data.count)
+      let batch = try data.batch(of: 0..<data.count)
       #expect(batch.targets.filter { $0 >= 0 } == Array(whole.dropFirst()))
       #expect(data.counts.truncated == 0)
     }
@@ -100,7 +100,7 @@ struct ByteEncoder: ExampleEncoder {
     #expect(data.counts.tokens == 9 && data.counts.longest == 5)
     #expect(
       data.description
-        == "2 examples, 9 tokens, 4 trained; 2 cut to 5 tokens; 1 left out (cut before the first trained token)")
+        == "2 examples, 9 tokens, 4 trained; 2 cut to 5 tokens (1 within a turn); 1 left out (cut before the first trained token)")
     let error = #expect(throws: DatasetError.self) {
       try tokenized("a.jsonl", lines, .init(maxSequenceLength: 9, strict: true))
     }
@@ -159,13 +159,13 @@ struct ByteEncoder: ExampleEncoder {
     var source = BatchSource(examples, options: .init(configuration))
     var whole: [[PackedBatch]] = []
     for step in 0..<2 * source.schedule.stepsPerEpoch {
-      whole.append(source.microBatches(ofStep: step))
+      whole.append(try source.microBatches(ofStep: step))
       #expect(whole[step].allSatisfy { $0.trainedTokenCount > 0 && $0.tokens.count <= 64 })
     }
     let first = whole[..<source.schedule.stepsPerEpoch].joined()
     #expect(first.reduce(0) { $0 + $1.tokens.count } == examples.counts.tokens)
     #expect(first.reduce(0) { $0 + $1.trainedTokenCount } == examples.counts.trainedTokens)
     var resumed = BatchSource(examples, options: .init(configuration))
-    for step in [whole.count - 1, 0, whole.count / 2] { #expect(resumed.microBatches(ofStep: step) == whole[step]) }
+    for step in [whole.count - 1, 0, whole.count / 2] { #expect(try resumed.microBatches(ofStep: step) == whole[step]) }
   }
 }

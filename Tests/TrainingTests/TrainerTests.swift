@@ -204,7 +204,7 @@ import Testing
     // The adapter of the run's folder gives the loss that the run ended with.
     let model = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
     try model.loadAdapter(from: summary.adapterPath)
-    let batch = data.batch(of: 0..<2)
+    let batch = try data.batch(of: 0..<2)
     #expect(abs(try model.evaluate(batch) / Double(batch.trainedTokenCount) - (summary.evalAfter ?? 0)) < 1e-6)
   }
 

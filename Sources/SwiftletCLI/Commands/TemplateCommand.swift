@@ -1,5 +1,4 @@
 import CommandLineParsing
-import Glibc
 import JSONValues
 import Swiftlet
 import Tokenization
@@ -119,7 +118,7 @@ enum TemplateCommand: RunnableCommand {
       ]
       return try StandardOutput.write(JSONValue.object(result).serialized() + "\n")
     }
-    let isColoured = StandardOutput.isTerminal && getenv("NO_COLOR").map { $0.pointee == 0 } ?? true
+    let isColoured = SampleText.isColoured(isTerminal: StandardOutput.isTerminal)
     try StandardOutput.write(MaskedText.text(masked, isColoured: isColoured))
   }
 }

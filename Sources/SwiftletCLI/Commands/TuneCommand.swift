@@ -12,6 +12,9 @@ enum TuneCommand: RunnableCommand {
     flag: "dry-run", group: "Evaluation and saving", "Print the resolved options as YAML and load nothing.")
   private static let json = Option(
     flag: "json", group: "Evaluation and saving", "Print the summary as JSON to standard output.")
+  private static let preview = Option<Int?>(
+    "preview", "N", in: 1...1_000_000, group: "Data",
+    "Print the first N samples as training sees them, what is trained in colour, and do nothing else.")
 
   static let command = Command(
     name: "tune", summary: "Fine-tune a model with LoRA and save the adapter.",
@@ -23,11 +26,15 @@ enum TuneCommand: RunnableCommand {
       ArgumentDeclaration(name: $0.placeholder, help: $0.help, isRequired: false)
     },
     options: [config.declaration] + TrainingOption.all.filter { !$0.isPositional }.map(declaration)
-      + [dryRun.declaration, json.declaration])
+      + [preview.declaration, dryRun.declaration, json.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
     let (configuration, chosen) = try resolved(arguments)
     if arguments[dryRun] { return try StandardOutput.write(configuration.yaml()) }
+
+    if let count = arguments[preview] {
+      return try showPreview(configuration, count: count, asJSON: arguments[json])
+    }
 
     Interruption.catchSignals()
     var line = ProgressLine()
@@ -73,7 +80,13 @@ enum TuneCommand: RunnableCommand {
 
   /// What is about to happen, line by line.
   private static func announce(_ tuning: FineTuning) {
-    for text in tuning.dataDescription.split(separator: "\n") { StandardError.write("swiftlet: data \(text)\n") }
+    DataSummary(tuning.data, tuning.dataDescription, tuning.configuration).announce()
+    if let sample = try? tuning.data.preview(ofExample: 0, tokenizer: tuning.model.tokenizer) {
+      StandardError.write(
+        SampleText.text(
+          sample, number: 1, isColoured: SampleText.isColoured(isTerminal: StandardError.isTerminal),
+          limit: SampleText.mostCharacters))
+    }
     let done = tuning.stepsDone > 0 ? ", \(tuning.stepsDone) of them done" : ""
     StandardError.write(
       """

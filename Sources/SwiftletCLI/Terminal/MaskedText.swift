@@ -4,22 +4,34 @@ import Tokenization
 enum MaskedText {
   /// The text with the assistant's part in colour, or between `⟦` and `⟧` where there are no colours.
   static func text(_ masked: MaskedTokens, isColoured: Bool) -> String {
-    let (start, end) = isColoured ? ("\u{1B}[1;32m", "\u{1B}[0m") : ("⟦", "⟧")
     let bytes = Array(masked.text.utf8)
-    var result = ""
+    var runs: [(text: String, isMarked: Bool)] = []
     var position = 0
     for range in responses(masked) {
-      let body = String(decoding: bytes[range], as: UTF8.self)
-      result += shown(String(decoding: bytes[position..<range.lowerBound], as: UTF8.self), isColoured)
+      runs.append((String(decoding: bytes[position..<range.lowerBound], as: UTF8.self), false))
+      runs.append((String(decoding: bytes[range], as: UTF8.self), true))
+      position = range.upperBound
+    }
+    runs.append((String(decoding: bytes[position...], as: UTF8.self), false))
+    return text(runs, isColoured: isColoured)
+  }
+
+  /// Stretches of text, those that are marked in colour or between `⟦` and `⟧`.
+  static func text(_ runs: [(text: String, isMarked: Bool)], isColoured: Bool) -> String {
+    let (start, end) = isColoured ? ("\u{1B}[1;32m", "\u{1B}[0m") : ("⟦", "⟧")
+    var result = ""
+    for (body, isMarked) in runs {
+      guard isMarked else {
+        result += shown(body, isColoured)
+        continue
+      }
       // A colour that crosses a line end would also fill the next line's prompt on some terminals.
       result +=
         isColoured
         ? body.split(separator: "\n", omittingEmptySubsequences: false).map { start + shown(String($0), true) + end }
           .joined(separator: "\n")
         : start + body + end
-      position = range.upperBound
     }
-    result += shown(String(decoding: bytes[position...], as: UTF8.self), isColoured)
     return result + "\n"
   }
 

@@ -15,14 +15,16 @@ public struct BatchSource: Sendable {
     var options = options
     options.maxSequenceLength = examples.options.maxSequenceLength
     self.examples = examples
-    schedule = BatchSchedule(lengths: examples.lengths, options: options)
+    schedule = BatchSchedule(
+      lengths: examples.lengths, options: options,
+      parts: examples.sources.map { .init(count: $0.count, weight: $0.weight) })
   }
 
   /// The micro-batches of step `step` of the run, counted from 0; at least one, each with at least one trained token.
-  public mutating func microBatches(ofStep step: Int) -> [PackedBatch] {
+  public mutating func microBatches(ofStep step: Int) throws -> [PackedBatch] {
     let position = schedule.position(ofStep: step)
     if plan?.number != position.epoch { plan = (position.epoch, schedule.epoch(position.epoch)) }
-    return plan?.epoch.microBatches(ofStep: position.step).map { examples.batch(of: $0) } ?? []
+    return try plan?.epoch.microBatches(ofStep: position.step).map { try examples.batch(of: $0) } ?? []
   }
 }
 
@@ -32,7 +34,7 @@ extension BatchSchedule.Options {
     self.init(
       batchSize: configuration.batchSize, gradientAccumulation: configuration.gradientAccumulation,
       maxSequenceLength: configuration.maxSequenceLength, packing: configuration.packing,
-      shuffle: configuration.shuffle, seed: configuration.seed)
+      shuffle: configuration.shuffle, seed: configuration.seed, batchTokens: configuration.batchTokens)
   }
 }
 
@@ -40,8 +42,15 @@ extension TokenizedDataset.Options {
   /// The options that a configuration asks for.
   public init(_ configuration: TrainingConfiguration, threads: Int = 1) {
     self.init(
-      maxSequenceLength: configuration.maxSequenceLength, trainOn: configuration.trainOn, strict: configuration.strict,
-      threads: threads)
+      maxSequenceLength: configuration.maxSequenceLength, longSamples: configuration.longSamples,
+      trainOn: configuration.trainOn, strict: configuration.strict, threads: threads)
+  }
+}
+
+extension Dataset.Options {
+  /// The options that a configuration asks for.
+  public init(_ configuration: TrainingConfiguration) throws(TrainingConfigurationError) {
+    self.init(format: configuration.dataFormat, fields: try FieldMapping(configuration.fields))
   }
 }
 

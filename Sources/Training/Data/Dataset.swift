@@ -1,176 +1,94 @@
 import JSONValues
-import ModelFiles
 
-/// The samples of one or several data files, read on demand from the mapped files.
+/// The samples of one or several data files, read one after the other: a file may be larger than memory.
 ///
-/// Opening a file finds its records and the format of the first one; every record is checked when it is read. Every error
-/// names the file and the line.
+/// Opening a file finds its layout and the format of the first record; every record is checked when it is read. Every
+/// error names the file and the line.
 public final class Dataset: Sendable {
-  /// One file of a dataset.
-  public struct Source: Sendable {
-    /// Path of the file.
-    public let path: String
-    /// What its records look like.
-    public let format: DatasetFormat
-    /// Number of its records.
-    public let count: Int
-    /// Keys of the first record that the format does not read.
-    public let unusedKeys: [String]
-    let file: MappedFile
-    let records: [RecordIndex.Record]
-  }
+  /// What a user says about the files beside their names.
+  public struct Options: Sendable, Equatable {
+    /// The format of the records; `auto` recognises it.
+    public var format: TrainingConfiguration.DataFormat
+    /// The files' own names for what formats read.
+    public var fields: FieldMapping
 
-  /// The files, in the order given.
-  public let sources: [Source]
-  /// Number of samples in all files.
-  public let count: Int
-  private let firstSamples: [Int]
-
-  /// Opens `.jsonl`, `.json` and `.txt` files; an empty one is an error.
-  public convenience init(paths: [String]) throws {
-    try self.init(paths: paths, recordLimit: RecordIndex.maximumRecordBytes)
-  }
-
-  init(paths: [String], recordLimit: Int) throws {
-    guard !paths.isEmpty else { throw DatasetError(path: "data", "no data file was given") }
-    sources = try paths.map { try Source(path: $0, recordLimit: recordLimit) }
-    var total = 0
-    firstSamples = sources.map { source in
-      defer { total += source.count }
-      return total
+    /// Options with the defaults of a run.
+    public init(format: TrainingConfiguration.DataFormat = .auto, fields: FieldMapping = .none) {
+      self.format = format
+      self.fields = fields
     }
-    count = total
   }
 
-  /// Sample `index`, counted over all files.
-  public func sample(_ index: Int) throws -> DatasetSample {
-    let (source, record) = place(of: index)
-    return try source.sample(record)
+  /// The files, in the order in which they are read.
+  public let sources: [DatasetSource]
+
+  /// Opens data files; an empty one is an error.
+  /// - Parameter paths: Files, folders, patterns, or `-`, each perhaps with a weight: see ``DataFile/expand(_:)``.
+  public convenience init(paths: [String], options: Options = Options()) throws {
+    try self.init(DataFile.expand(paths), options: options)
   }
 
-  /// File and line of a sample, for messages.
-  public func location(ofSample index: Int) -> (path: String, line: Int) {
-    let (source, record) = place(of: index)
-    return (source.path, source.records[record].line)
+  init(
+    _ files: [DataFile], options: Options = Options(), recordLimit: Int = RecordReader.maximumRecordBytes,
+    pieceBytes: Int = RecordReader.pieceBytes
+  ) throws {
+    sources = try files.map { try DatasetSource($0, options, recordLimit: recordLimit, pieceBytes: pieceBytes) }
+  }
+
+  /// The first samples, at most `count`.
+  public func samples(first count: Int = .max) throws -> [DatasetSample] {
+    var samples: [DatasetSample] = []
+    var reader = makeReader()
+    while samples.count < count, let record = try reader.next() {
+      samples.append(try sources[record.source].sample(record.raw, isFirst: record.isFirst))
+    }
+    return samples
   }
 
   /// The files with their formats, one line each.
-  public var description: String {
-    sources.map { source in
-      let records = source.format == .document ? "" : ", \(source.count) record\(source.count == 1 ? "" : "s")"
-      let unused =
-        source.unusedKeys.isEmpty
-        ? "" : " (not used: \(source.unusedKeys.prefix(8).map(quoted).joined(separator: ", ")))"
-      return "\(source.path): \(source.format.description)\(records)\(unused)"
-    }.joined(separator: "\n")
-  }
+  public var description: String { sources.map(\.description).joined(separator: "\n") }
 
-  private func place(of index: Int) -> (Source, record: Int) {
-    var source = sources.count - 1
-    while source > 0, firstSamples[source] > index { source -= 1 }
-    return (sources[source], index - firstSamples[source])
-  }
+  func makeReader() -> DatasetReader { DatasetReader(sources) }
 }
 
-extension Dataset.Source {
-  init(path: String, recordLimit: Int) throws {
-    let file = try MappedFile(path: path)
-    let bytes = file.bytes
-    guard let first = RecordIndex.firstByte(of: bytes) else {
-      throw DatasetError(path: path, "the file is empty; it needs at least one record")
-    }
-    self.path = path
-    self.file = file
-    guard try Self.holdsRecords(path: path, first: first) else {
-      format = .document
-      unusedKeys = []
-      count = 1
-      records = [.init(start: RecordIndex.byteOrderMark(bytes), count: bytes.count, line: 1)]
-      return
-    }
-    let index =
-      first == UInt8(ascii: "[")
-      ? try RecordIndex.arrayElements(of: bytes, path: path, limit: recordLimit)
-      : try RecordIndex.lines(of: bytes, path: path, limit: recordLimit)
-    guard let record = index.records.first else {
-      throw DatasetError(path: path, "the file is empty; it needs at least one record")
-    }
-    let object = try Self.object(bytes, record, path)
-    switch DatasetFormat.recognise(object) {
-    case .success(let found): format = found
-    case .failure(let problem): throw DatasetError(path: path, line: record.line, problem.message)
-    }
-    let used = format.keys
-    unusedKeys = object.keys.filter { !used.contains($0) }
-    records = index.records
-    count = index.records.count
+/// Goes over the records of all files.
+struct DatasetReader {
+  /// A record with the file that it is from.
+  struct Record: Sendable {
+    var source: Int
+    var raw: RawRecord
+    /// Whether it is the first of its file.
+    var isFirst: Bool
   }
 
-  /// Reads and checks record `record`.
-  func sample(_ record: Int) throws -> DatasetSample {
-    let place = records[record]
-    if format == .document {
-      let bytes = UnsafeRawBufferPointer(rebasing: file.bytes[place.start...])
-      guard let text = String(validating: bytes, as: UTF8.self) else {
-        throw DatasetError(path: path, line: firstInvalidLine(bytes), "the text is not UTF-8")
-      }
-      return .document(text)
+  private let sources: [DatasetSource]
+  private var source = 0
+  private var reader: RecordReader?
+
+  init(_ sources: [DatasetSource]) { self.sources = sources }
+
+  /// The next record; `nil` after the last file.
+  mutating func next() throws(DatasetError) -> Record? {
+    while source < sources.count {
+      let isFirst = reader == nil
+      let open: RecordReader
+      if let reader { open = reader } else { open = try sources[source].makeReader() }
+      reader = open
+      if let raw = try open.next() { return Record(source: source, raw: raw, isFirst: isFirst) }
+      reader = nil
+      source += 1
     }
-    let object = try Self.object(file.bytes, place, path)
-    switch DatasetFormat.recognise(object) {
-    case .success(let found) where found != format:
-      throw DatasetError(
-        path: path, line: place.line,
-        "the record is \(found.description), but the file began as \(format.description) at line \(records[0].line)")
-    case .failure(let problem): throw DatasetError(path: path, line: place.line, problem.message)
-    case .success: break
-    }
-    do {
-      return try DatasetSample(object, as: format)
-    } catch {
-      throw DatasetError(path: path, line: place.line, error.message)
-    }
+    return nil
   }
 
-  /// Whether the file holds JSON records; a text file holds one document.
-  private static func holdsRecords(path: String, first: UInt8) throws(DatasetError) -> Bool {
-    let name = path.split(separator: "/").last.map(String.init) ?? path
-    let ending = name.split(separator: ".").dropFirst().last?.lowercased()
-    if ending == "txt" { return false }
-    if first == UInt8(ascii: "{") || first == UInt8(ascii: "[") { return true }
-    throw DatasetError(
-      path: path, line: 1,
-      "neither JSON records (`{` or `[` at the start) nor a .txt file; see the formats in the documentation")
-  }
-
-  private static func object(
-    _ bytes: UnsafeRawBufferPointer, _ record: RecordIndex.Record, _ path: String
-  ) throws(DatasetError) -> JSONObject {
-    let slice = UnsafeRawBufferPointer(rebasing: bytes[record.start..<record.start + record.count])
-    let value: JSONValue
-    do {
-      value = try JSONValue.parse(slice, options: .init(refusesDuplicateKeys: true))
-    } catch {
-      let hint =
-        path.hasSuffix(".json") && record.line == 1 && bytes[record.start] == UInt8(ascii: "{")
-          && bytes.count > record.count
-        ? " (a .json file is one array of records, or has a whole record on every line)" : ""
-      throw DatasetError(
-        path: path, line: record.line + error.line - 1, "column \(error.column): \(error.message)\(hint)")
+  /// The next records, as many as are worth handing to several threads at once; none after the last file.
+  mutating func next(atMost count: Int, byteCount: Int) throws(DatasetError) -> [Record] {
+    var records: [Record] = []
+    var bytes = 0
+    while records.count < count, bytes < byteCount, let record = try next() {
+      records.append(record)
+      bytes += record.raw.bytes.count
     }
-    guard let object = value.object else {
-      throw DatasetError(path: path, line: record.line, "a record must be a JSON object, this is \(value.kind)")
-    }
-    return object
+    return records
   }
-}
-
-/// The line, counted from 1, with the first bytes that are not UTF-8.
-private func firstInvalidLine(_ bytes: UnsafeRawBufferPointer) -> Int {
-  var line = 1
-  for piece in bytes.split(separator: 0x0A, omittingEmptySubsequences: false) {
-    if String(validating: piece, as: UTF8.self) == nil { return line }
-    line += 1
-  }
-  return line
 }

@@ -72,7 +72,7 @@ public final class Trainer {
 
     let longest = max(data.counts.longest, evalData?.counts.longest ?? 0)
     let row = configuration.packing ? max(configuration.maxSequenceLength, longest) : longest
-    let tokens = configuration.batchSize * row
+    let tokens = max(batches.schedule.mostTokens, configuration.batchSize * (evalData?.counts.longest ?? 0))
     recompute = try model.recomputePolicy(
       configuration.recompute, tokens: tokens, context: row, budget: configuration.memory)
     try model.reserve(tokens: tokens, recompute: recompute)
@@ -103,7 +103,7 @@ public final class Trainer {
       try metrics.append(MetricsLine(step: 0, evalLoss: evalLoss))
     }
     while state.step < state.totalSteps, !stopped {
-      let microBatches = batches.microBatches(ofStep: state.step)
+      let microBatches = try batches.microBatches(ofStep: state.step)
       let learningRate = learningRates.learningRate(atStep: state.step)
       let stepBegan = MonotonicClock.now()
       let result = try model.trainingStep(microBatches, optimizer, learningRate: learningRate, seed: configuration.seed)
@@ -167,7 +167,7 @@ public final class Trainer {
     var loss = 0.0
     var tokens = 0
     for start in stride(from: 0, to: dataset.count, by: configuration.batchSize) {
-      let batch = dataset.batch(of: start..<min(start + configuration.batchSize, dataset.count))
+      let batch = try dataset.batch(of: start..<min(start + configuration.batchSize, dataset.count))
       guard batch.trainedTokenCount > 0 else { continue }
       loss += try model.evaluate(batch)
       tokens += batch.trainedTokenCount

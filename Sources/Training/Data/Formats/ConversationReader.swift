@@ -1,7 +1,7 @@
 import JSONValues
 
 /// Reads the messages of a record into the one shape that chat templates know: `role`, `content`, `tool_calls`.
-enum Conversation {
+enum ConversationReader {
   static let roles: Set<String> = ["system", "developer", "user", "assistant", "tool", "function", "ipython"]
 
   /// ShareGPT's names for the roles.
@@ -14,8 +14,13 @@ enum Conversation {
 
   /// The messages under `key`: `role` checked, `content` made a string; other keys stay.
   static func messages(_ record: JSONObject, key: String) throws(FormatProblem) -> [JSONValue] {
+    try messages(list(record, key), key)
+  }
+
+  /// The messages of a list that stands under `key`.
+  static func messages(_ list: [JSONValue], _ key: String) throws(FormatProblem) -> [JSONValue] {
     var messages: [JSONValue] = []
-    for (index, value) in try list(record, key).enumerated() {
+    for (index, value) in list.enumerated() {
       let place = "`\(key)[\(index)]`"
       guard var message = value.object else { throw FormatProblem("\(place) must be an object, it is \(value.kind)") }
       guard let role = message["role"]?.string else { throw FormatProblem("\(place) has no `role`") }
@@ -34,9 +39,14 @@ enum Conversation {
 
   /// The messages of `conversations` in ShareGPT's words.
   static func shareGPT(_ record: JSONObject) throws(FormatProblem) -> [JSONValue] {
+    try shareGPT(list(record, "conversations"), "conversations")
+  }
+
+  /// The messages of a list in ShareGPT's words that stands under `key`.
+  static func shareGPT(_ list: [JSONValue], _ key: String) throws(FormatProblem) -> [JSONValue] {
     var messages: [JSONValue] = []
-    for (index, value) in try list(record, "conversations").enumerated() {
-      let place = "`conversations[\(index)]`"
+    for (index, value) in list.enumerated() {
+      let place = "`\(key)[\(index)]`"
       guard let turn = value.object else { throw FormatProblem("\(place) must be an object, it is \(value.kind)") }
       guard let from = turn["from"]?.string else { throw FormatProblem("\(place) has no `from`") }
       guard let role = shareGPTRoles[from] else {
@@ -80,7 +90,7 @@ enum Conversation {
       })
   }
 
-  private static func list(_ record: JSONObject, _ key: String) throws(FormatProblem) -> [JSONValue] {
+  static func list(_ record: JSONObject, _ key: String) throws(FormatProblem) -> [JSONValue] {
     guard let value = record[key] else { throw FormatProblem("`\(key)` is missing") }
     guard let list = value.array else { throw FormatProblem("`\(key)` must be a list, it is \(value.kind)") }
     if list.isEmpty { throw FormatProblem("`\(key)` is empty") }

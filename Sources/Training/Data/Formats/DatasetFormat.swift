@@ -14,6 +14,8 @@ public enum DatasetFormat: String, Sendable, CaseIterable {
   case questionAnswer
   /// `prompt` and `completion`, laid end to end without a chat template (or, as lists of messages, one conversation).
   case promptCompletion
+  /// `chosen` and `rejected`: two answers to one question.
+  case preference
   /// `text`, one document per record.
   case text
   /// A plain text file: one document, cut into windows.
@@ -28,6 +30,7 @@ public enum DatasetFormat: String, Sendable, CaseIterable {
     case .alpaca: "Alpaca (instruction/input/output)"
     case .questionAnswer: "question/answer"
     case .promptCompletion: "prompt/completion"
+    case .preference: "preference pairs (chosen/rejected)"
     case .text: "text records"
     case .document: "plain text"
     }
@@ -41,6 +44,11 @@ public enum DatasetFormat: String, Sendable, CaseIterable {
     case .alpaca: ["instruction", "input", "output", "system"]
     case .questionAnswer: ["question", "answer", "system"]
     case .promptCompletion: ["prompt", "completion", "tools"]
+    case .preference:
+      [
+        "chosen", "rejected", "prompt", "messages", "conversations", "instruction", "input", "question", "system",
+        "tools",
+      ]
     case .text: ["text"]
     case .document: []
     }
@@ -48,26 +56,43 @@ public enum DatasetFormat: String, Sendable, CaseIterable {
 
   /// The formats of records, for messages.
   static let known =
-    "`messages`, `conversations`, `instruction`/`output`, `question`/`answer`, `prompt`/`completion` or `text`"
+    "`messages`, `conversations`, `instruction`/`output`, `question`/`answer`, `prompt`/`completion`, "
+    + "`chosen`/`rejected` or `text` (other names: --field NAME=KEY)"
 
   /// The format of a record, or why it has none.
   ///
-  /// A record that fits several is read as the first of this type's cases; the keys left unread are reported.
+  /// A record that fits several is read as the first of these; the keys left unread are reported.
   static func recognise(_ record: JSONObject) -> Result<DatasetFormat, FormatProblem> {
-    if record["chosen"] != nil, record["rejected"] != nil {
-      return .failure(.init("preference pairs (`chosen`/`rejected`) have no single answer to train on"))
-    }
+    if record["chosen"] != nil, record["rejected"] != nil { return .success(.preference) }
     if record["messages"] != nil { return .success(.messages) }
-    if let conversations = record["conversations"] {
-      let first = conversations[0]
-      return .success(first?["from"] == nil && first?["role"] != nil ? .conversationMessages : .shareGPT)
-    }
+    if let conversations = record["conversations"] { return .success(turnsFormat(conversations)) }
     if record["instruction"] != nil, record["output"] != nil { return .success(.alpaca) }
     if record["question"] != nil, record["answer"] != nil { return .success(.questionAnswer) }
     if record["prompt"] != nil, record["completion"] != nil { return .success(.promptCompletion) }
     if record["text"] != nil { return .success(.text) }
     let keys = record.isEmpty ? "no keys" : "the keys " + record.keys.prefix(8).map(quoted).joined(separator: ", ")
     return .failure(.init("the record has \(keys); expected \(known)"))
+  }
+
+  /// In which words a list of turns is written.
+  static func turnsFormat(_ turns: JSONValue) -> DatasetFormat {
+    turns[0]?["from"] == nil && turns[0]?["role"] != nil ? .conversationMessages : .shareGPT
+  }
+}
+
+extension TrainingConfiguration.DataFormat {
+  /// The format that a record has when a user says this; `nil` for `auto`.
+  func format(of record: JSONObject) -> DatasetFormat? {
+    switch self {
+    case .auto: nil
+    case .messages: record["messages"] == nil && record["conversations"] != nil ? .conversationMessages : .messages
+    case .sharegpt: .shareGPT
+    case .alpaca: .alpaca
+    case .questionAnswer: .questionAnswer
+    case .promptCompletion: .promptCompletion
+    case .preference: .preference
+    case .text: .text
+    }
   }
 }
 

@@ -10,8 +10,10 @@ public enum DatasetSample: Sendable, Equatable {
   case completion(prompt: String, completion: String)
   /// A text that is learnt whole.
   case text(String)
-  /// A text that is cut into windows.
-  case document(String)
+  /// Two answers to one question.
+  case preference(PreferencePair)
+  /// A text that is cut into windows, or a piece of one: whether one came before, and whether more follows.
+  case document(String, continues: Bool = false, isContinued: Bool = false)
 
   /// A record of the Alpaca format.
   public struct Instruction: Sendable, Equatable {
@@ -51,16 +53,17 @@ extension DatasetSample {
     switch format {
     case .messages:
       self = .conversation(
-        messages: .array(try Conversation.messages(record, key: "messages")), tools: try Conversation.tools(record))
+        messages: .array(try ConversationReader.messages(record, key: "messages")),
+        tools: try ConversationReader.tools(record))
     case .conversationMessages:
       self = .conversation(
         messages: .array(
-          try Conversation.system(record) + Conversation.messages(record, key: "conversations")),
-        tools: try Conversation.tools(record))
+          try ConversationReader.system(record) + ConversationReader.messages(record, key: "conversations")),
+        tools: try ConversationReader.tools(record))
     case .shareGPT:
       self = .conversation(
-        messages: .array(try Conversation.system(record) + Conversation.shareGPT(record)),
-        tools: try Conversation.tools(record))
+        messages: .array(try ConversationReader.system(record) + ConversationReader.shareGPT(record)),
+        tools: try ConversationReader.tools(record))
     case .alpaca:
       self = .instruction(
         Instruction(
@@ -69,20 +72,21 @@ extension DatasetSample {
     case .questionAnswer:
       let question: JSONValue = ["role": "user", "content": .string(try requiredText(record, "question"))]
       let answer: JSONValue = ["role": "assistant", "content": .string(try requiredText(record, "answer"))]
-      self = .conversation(messages: .array(try Conversation.system(record) + [question, answer]), tools: nil)
+      self = .conversation(messages: .array(try ConversationReader.system(record) + [question, answer]), tools: nil)
     case .promptCompletion:
       if case .array = record["prompt"] {
-        let prompt = try Conversation.messages(record, key: "prompt")
+        let prompt = try ConversationReader.messages(record, key: "prompt")
         if prompt.contains(where: { $0["role"]?.string == "assistant" }) {
           throw FormatProblem("`prompt` holds an assistant's turn; put the whole conversation into `messages`")
         }
         self = .conversation(
-          messages: .array(prompt + (try Conversation.messages(record, key: "completion"))),
-          tools: try Conversation.tools(record))
+          messages: .array(prompt + (try ConversationReader.messages(record, key: "completion"))),
+          tools: try ConversationReader.tools(record))
       } else {
         self = .completion(
           prompt: try requiredText(record, "prompt"), completion: try requiredText(record, "completion"))
       }
+    case .preference: self = .preference(try PreferencePair(record))
     case .text: self = .text(try requiredText(record, "text"))
     case .document: throw FormatProblem("a record in a plain text file")
     }

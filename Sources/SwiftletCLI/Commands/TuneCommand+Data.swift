@@ -1,0 +1,73 @@
+import Glibc
+import JSONValues
+import Swiftlet
+import Training
+
+extension TuneCommand {
+  /// `--preview`: the first samples and nothing else.
+  static func showPreview(_ configuration: TrainingConfiguration, count: Int, asJSON: Bool) throws {
+    let preview = try readingInput {
+      try DataPreview(
+        modelAt: ModelOptions.path(configuration.model), configuration: configuration, count: count)
+    }
+    ModelOptions.announce(preview.examination)
+    DataSummary(preview.data, preview.description, configuration).announce()
+    let samples = try (0..<min(count, preview.data.count)).map {
+      try preview.data.preview(ofExample: $0, tokenizer: preview.tokenizer)
+    }
+    if asJSON {
+      let values = samples.map { JSONValue.array($0.map(value)) }
+      return try StandardOutput.write(JSONValue.object(["samples": .array(values)]).serialized() + "\n")
+    }
+    let isColoured = SampleText.isColoured(isTerminal: StandardOutput.isTerminal)
+    for (index, documents) in samples.enumerated() {
+      try StandardOutput.write(SampleText.text(documents, number: index + 1, isColoured: isColoured))
+    }
+  }
+
+  private static func value(_ document: SamplePreview) -> JSONValue {
+    [
+      "ids": .array(document.ids.map { .integer(Int($0)) }),
+      "mask": .array(document.isTrained.map { .integer($0 ? 1 : 0) }),
+      "text": .string(document.runs.map(\.text).joined()),
+    ]
+  }
+}
+
+/// What is said of the data before training.
+struct DataSummary {
+  private let data: TokenizedDataset
+  private let formats: String
+  private let configuration: TrainingConfiguration
+
+  init(_ data: TokenizedDataset, _ formats: String, _ configuration: TrainingConfiguration) {
+    self.data = data
+    self.formats = formats
+    self.configuration = configuration
+  }
+
+  /// Writes formats, counts, lengths and warnings to standard error.
+  func announce() {
+    for text in formats.split(separator: "\n") { StandardError.write("swiftlet: data \(text)\n") }
+    StandardError.write("swiftlet: data \(data.description)\n")
+    let lengths = LengthStatistics(data, batchSize: configuration.batchSize, seed: configuration.seed)
+    var text = "swiftlet: data lengths \(lengths.shortest) to \(lengths.longest) tokens, median \(lengths.median), "
+    text += "99 of 100 up to \(lengths.at99); no padding"
+    if lengths.paddingElsewhere >= 0.005 {
+      text += " (batches filled up to their longest: \(Formatting.fixed(100 * lengths.paddingElsewhere, 0))%)"
+    }
+    StandardError.write(text + "\n")
+    for remark in data.remarks { StandardError.write("swiftlet: warning: \(remark.description)\n") }
+  }
+
+  /// The lengths as bars.
+  var histogram: String {
+    let buckets = LengthStatistics(data, batchSize: 1, seed: 0).buckets
+    guard let most = buckets.map(\.count).max(), most > 0 else { return "" }
+    return buckets.map { bucket in
+      let bound = bucket.upTo.description
+      let bar = String(repeating: "█", count: (40 * bucket.count + most - 1) / most)
+      return String(repeating: " ", count: max(0, 8 - bound.count)) + bound + "  " + bar + " \(bucket.count)\n"
+    }.joined()
+  }
+}
