@@ -100,7 +100,8 @@ struct ByteEncoder: ExampleEncoder {
     #expect(data.counts.tokens == 9 && data.counts.longest == 5)
     #expect(
       data.description
-        == "2 examples, 9 tokens, 4 trained; 2 cut to 5 tokens (1 within a turn); 1 left out (cut before the first trained token)")
+        == "2 examples, 9 tokens, 4 trained; 2 cut to 5 tokens (1 within a turn); 1 left out (cut before the first trained token)"
+    )
     let error = #expect(throws: DatasetError.self) {
       try tokenized("a.jsonl", lines, .init(maxSequenceLength: 9, strict: true))
     }
