@@ -94,7 +94,7 @@ let package = Package(
     tests(of: "CommandLineParsing"),
     tests(of: "Tensors"),
     tests(of: "ModelFiles", ["CBlockFormats", "JSONValues"]),
-    tests(of: "Hub", ["CHub"]),
+    tests(of: "Hub", ["CHub", "ModelFiles"]),
     tests(of: "Tokenization", ["ModelFiles", "JSONValues", "CTokenization"]),
     tests(of: "Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),

@@ -135,7 +135,7 @@ extension CPUDevice {
   }
 
   /// βᵗ in double precision.
-  private func pow(_ base: Double, _ exponent: Int) -> Double {
+  func pow(_ base: Double, _ exponent: Int) -> Double {
     var result = 1.0
     var factor = base
     var rest = exponent

@@ -137,7 +137,7 @@ extension CPUDevice {
   }
 
   /// c = op(a) · op(b), or added to c.
-  private func product(
+  func product(
     _ a: Tensor, _ b: Tensor, transposeA: Bool = false, transposeB: Bool = false, into c: Tensor,
     accumulate: Bool = false
   ) throws {

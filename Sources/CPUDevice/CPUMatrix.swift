@@ -95,6 +95,33 @@ extension CPUDevice {
     }
   }
 
+  /// Packs new values, fp32 `[outputs, inputs]`, into the directions that `matrix` serves.
+  func repack(_ matrix: any FrozenMatrix, _ values: Tensor) throws {
+    let matrix = try own(matrix)
+    let (outputs, inputs) = (Int64(matrix.outputs), Int64(matrix.inputs))
+    var plain = values
+    if values.dtype != computeType {
+      plain = Tensor(
+        try allocate(byteCount: values.count * computeType.byteCount), rows: matrix.outputs, columns: matrix.inputs,
+        dtype: computeType)
+      try copy(values, to: plain)
+    }
+    if matrix.forward != nil {
+      sl_packed_matrix_destroy(matrix.forward)
+      matrix.forward = nil
+      try check(
+        sl_pack_matrix(kernelType, inputs, outputs, plain.pointer, plain.stride, 1, &matrix.forward),
+        "packing a matrix")
+    }
+    if matrix.backward != nil {
+      sl_packed_matrix_destroy(matrix.backward)
+      matrix.backward = nil
+      try check(
+        sl_pack_matrix(kernelType, outputs, inputs, plain.pointer, plain.stride, 0, &matrix.backward),
+        "packing a matrix")
+    }
+  }
+
   func own(_ matrix: any FrozenMatrix) throws -> CPUMatrix {
     guard let matrix = matrix as? CPUMatrix else {
       throw DeviceError("a matrix of another device was given to the CPU")

@@ -237,3 +237,57 @@ void sl_dropout_backward(int64_t rows, int64_t columns, const float *g, int64_t 
   int64_t step = rows_per_task(columns);
   sl_parallel((rows + step - 1) / step, dropout_rows, &job);
 }
+
+// MARK: Noise and averages
+
+typedef struct {
+  int64_t rows, columns, ldx;
+  float *x, bound;
+  uint64_t seed, stream;
+} noise_job;
+
+static void noise_rows(void *context, int64_t task, int thread) {
+  const noise_job *job = context;
+  (void)thread;
+  int64_t step = rows_per_task(job->columns), begin = task * step;
+  int64_t end = begin + step < job->rows ? begin + step : job->rows;
+  for (int64_t r = begin; r < end; r++) {
+    uint64_t base = (uint64_t)r * (uint64_t)job->columns;
+    uint32_t random[4];
+    uint64_t drawn = ~(uint64_t)0;
+    for (int64_t c = 0; c < job->columns; c++) {
+      uint64_t index = base + (uint64_t)c;
+      if (index / 4 != drawn) drawn = index / 4, philox(drawn, job->stream, job->seed, random);
+      job->x[r * job->ldx + c] += ((float)(random[index % 4] >> 8) * (1.0f / 8388608.0f) - 1.0f) * job->bound;
+    }
+  }
+}
+
+void sl_add_noise(int64_t rows, int64_t columns, float *x, int64_t ldx, float bound, uint64_t seed, uint64_t stream) {
+  if (rows <= 0 || columns <= 0) return;
+  noise_job job = {rows, columns, ldx, x, bound, seed, stream};
+  int64_t step = rows_per_task(columns);
+  sl_parallel((rows + step - 1) / step, noise_rows, &job);
+}
+
+typedef struct {
+  int64_t count;
+  const float *x;
+  float *average, keep, rest;
+} mix_job;
+
+CLONES static void mix(int64_t n, const float *restrict x, float *restrict average, float keep, float rest) {
+  for (int64_t i = 0; i < n; i++) average[i] = keep * average[i] + rest * x[i];
+}
+
+static void mix_block(void *context, int64_t task, int thread) {
+  const mix_job *job = context;
+  (void)thread;
+  int64_t begin = task * block, n = job->count - begin < block ? job->count - begin : block;
+  mix(n, job->x + begin, job->average + begin, job->keep, job->rest);
+}
+
+void sl_mix(int64_t count, const float *x, float *average, float keep) {
+  mix_job job = {count, x, average, keep, 1 - keep};
+  sl_parallel((count + block - 1) / block, mix_block, &job);
+}

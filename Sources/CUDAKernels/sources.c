@@ -10,11 +10,17 @@ static const char attention[] = {
 static const char adamw[] = {
 #embed "Kernels/adamw.cu"
   , 0};
+static const char adamw8bit[] = {
+#embed "Kernels/adamw8bit.cu"
+  , 0};
 static const char attention_backward[] = {
 #embed "Kernels/attention_backward.cu"
   , 0};
 static const char attention_forward[] = {
 #embed "Kernels/attention_forward.cu"
+  , 0};
+static const char columns[] = {
+#embed "Kernels/columns.cu"
   , 0};
 static const char crossentropy[] = {
 #embed "Kernels/crossentropy.cu"
@@ -42,8 +48,10 @@ static const sl_kernel_source sources[] = {
   {"prelude.cuh", prelude},
   {"attention.cuh", attention},
   {"adamw.cu", adamw},
+  {"adamw8bit.cu", adamw8bit},
   {"attention_backward.cu", attention_backward},
   {"attention_forward.cu", attention_forward},
+  {"columns.cu", columns},
   {"crossentropy.cu", crossentropy},
   {"elementwise.cu", elementwise},
   {"matmul.cu", matmul},

@@ -22,7 +22,15 @@ struct WrittenAdapter {
       for layer in sum.layers {
         let (a, b) = try Self.pair(sum, layer, module)
         add(module.path(layer: layer), rank: sum.configuration.rank, a, b)
+        if let magnitudes = try sum.magnitudes(layer: layer, module: module) {
+          tensors.append(
+            (AdapterFile.magnitudeName(layer: layer, module: module), [magnitudes.count], magnitudes))
+        }
       }
+    }
+    if !groups.isEmpty, configuration.usesDoRA {
+      throw ModelFileError(
+        sum.files.first?.folder ?? "adapter", "a DoRA adapter cannot be written for fused matrices; use --layout llama")
     }
     if !groups.isEmpty {
       configuration.targetModules = sum.modules.filter { !fused.contains($0) }.map(\.rawValue) + groups.map(\.name)

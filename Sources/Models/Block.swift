@@ -19,6 +19,8 @@ struct Block: Sendable {
   /// gate, up: they read the same input.
   var gateUp: [Projection]
   var down: [Projection]
+  /// Where the gradients of norms and biases are added up; nil while they stay as they are.
+  var vectorGradients: VectorGradients?
 
   /// The projection of a module.
   subscript(_ module: TargetModule) -> Projection {
@@ -74,6 +76,8 @@ struct BlockMemory {
   var up: Tensor
   /// x · Aᵀ of each module that has an adapter, `[T, rank]`.
   var lowRank: [TargetModule: Tensor]
+  /// What each module gives before its magnitude scales it, `[T, outputs]`; of modules with a magnitude only.
+  var unscaled: [TargetModule: Tensor] = [:]
 
   func lowRank(_ modules: [TargetModule]) -> [Tensor?] { modules.map { lowRank[$0] } }
 }
@@ -114,8 +118,7 @@ extension Block {
     try device.rmsNorm(
       x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
     try gateAndUp(normed, memory, activation: activation, context, on: device)
-    try device.linear(
-      activation, down, into: [x], lowRank: memory.lowRank([.down]), accumulate: true, dropout: context.dropout)
+    try project(activation, [.down], into: [x], memory, accumulate: true, dropout: context.dropout, on: device)
     try addBias(of: .down, to: x, on: device)
   }
 
@@ -137,7 +140,10 @@ extension Block {
     // The MLP's output is of no use any more; its activation is where an adapter reads it.
     let wantsActivation = down[0].lowRank != nil
     try gateAndUp(normed, memory, activation: wantsActivation ? activation : nil, context, on: device)
-    if wantsActivation {
+    if hasMagnitude(.down), let z = memory.unscaled[.down] {
+      try device.linear(
+        activation, down, into: [z], lowRank: memory.lowRank([.down]), accumulate: false, dropout: context.dropout)
+    } else if wantsActivation {
       try device.lowRankInput(activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
     }
   }
@@ -149,18 +155,18 @@ extension Block {
   ) throws {
     try device.rmsNorm(
       x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: memory.x)
-    try device.linear(
-      normed, queryKeyValue, into: [memory.headNorms?.q ?? memory.q, memory.headNorms?.k ?? memory.k, memory.v],
-      lowRank: memory.lowRank([.query, .key, .value]), accumulate: false, dropout: context.dropout)
+    try project(
+      normed, [.query, .key, .value],
+      into: [memory.headNorms?.q ?? memory.q, memory.headNorms?.k ?? memory.k, memory.v], memory,
+      dropout: context.dropout, on: device)
     try finishHeads(memory, context, on: device)
     if !attentionIsKept {
       try device.attention(
         memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
         into: memory.attended, logSumExp: memory.logSumExp)
     }
-    try device.linear(
-      memory.attended, output, into: [x], lowRank: memory.lowRank([.output]), accumulate: true,
-      dropout: context.dropout)
+    try project(
+      memory.attended, [.output], into: [x], memory, accumulate: true, dropout: context.dropout, on: device)
     try addBias(of: .output, to: x, on: device)
   }
 
@@ -170,12 +176,12 @@ extension Block {
   ) throws {
     let lowRank = memory.lowRank([.gate, .up])
     // Without biases the activation follows the products at once, which a device may do in one piece.
-    if let activation, biases[.gate] == nil, biases[.up] == nil {
+    if let activation, biases[.gate] == nil, biases[.up] == nil, !hasMagnitude(.gate), !hasMagnitude(.up) {
       return try device.linearSwiGLU(
         normed, gateUp, gate: memory.gate, up: memory.up, lowRank: lowRank, into: activation, dropout: context.dropout)
     }
-    try device.linear(
-      normed, gateUp, into: [memory.gate, memory.up], lowRank: lowRank, accumulate: false, dropout: context.dropout)
+    try project(
+      normed, [.gate, .up], into: [memory.gate, memory.up], memory, dropout: context.dropout, on: device)
     try addBias(of: .gate, to: memory.gate, on: device)
     try addBias(of: .up, to: memory.up, on: device)
     if let activation { try device.swiGLU(memory.gate, memory.up, into: activation) }
@@ -251,31 +257,38 @@ extension Block {
     }
     let dropout = context.dropout
     // MLP: down, then the activation, then gate and up.
+    try unscale([gradients.dxOperand], [.down], memory, on: device)
     try device.linearSwiGLUBackward(
       gradients.dxOperand, down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
       gate: memory.gate, up: memory.up, activation: gradients.activation, dropout: dropout)
     try device.linearBackwardA(
       gradients.activation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
     try context.observe?([.down], gradients.activation, [gradients.dxOperand])
+    try addWeightGradients([gradients.dxOperand], gradients.activation, [.down], on: device)
+    try unscale([memory.gate, memory.up], [.gate, .up], memory, on: device)
     try device.linearBackward(
       [memory.gate, memory.up], gateUp, lowRank: memory.lowRank([.gate, .up]),
       lowRankGradients: gradients.lowRank([.gate, .up]), into: gradients.dNormed, dropout: dropout)
-    if context.observe != nil || gateUp.contains(where: { $0.lowRank != nil }) {
+    if context.observe != nil || gateUp.contains(where: { $0.lowRank != nil || $0.gradient != nil }) {
       try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: gradients.normed)
       try context.observe?([.gate, .up], gradients.normed, [memory.gate, memory.up])
       try device.linearBackwardA(
         gradients.normed, gateUp, lowRankGradients: gradients.lowRank([.gate, .up]), dropout: dropout)
+      try addWeightGradients([memory.gate, memory.up], gradients.normed, [.gate, .up], on: device)
     }
+    try addNormGradient(gradients.dNormed, xMiddle, memory.mlpRstd, vectorGradients?.mlpNorm, on: device)
     try device.rmsNormBackward(
       gradients.dNormed, saved: xMiddle, rstd: memory.mlpRstd, mlpNorm, addingTo: gradients.dx,
       copy: gradients.dxOperand)
     // Attention: output, the softmax, then q, k and v.
     try context.observe?([.output], memory.attended, [gradients.dxOperand])
+    try unscale([gradients.dxOperand], [.output], memory, on: device)
     try device.linearBackward(
       [gradients.dxOperand], output, lowRank: memory.lowRank([.output]),
       lowRankGradients: gradients.lowRank([.output]), into: gradients.dAttended, dropout: dropout)
     try device.linearBackwardA(
       memory.attended, output, lowRankGradients: gradients.lowRank([.output]), dropout: dropout)
+    try addWeightGradients([gradients.dxOperand], memory.attended, [.output], on: device)
     try device.attentionBackward(
       gradients.dAttended, memory.q, memory.k, memory.v, memory.attended, logSumExp: logSumExp,
       attention(context), context.spans, into: gradients.dq, gradients.dk, gradients.dv,
@@ -294,17 +307,21 @@ extension Block {
       try device.headNormBackward(gradients.dq, kept.q, rstd: kept.queryRstd, headNorms.query)
       try device.headNormBackward(gradients.dk, kept.k, rstd: kept.keyRstd, headNorms.key)
     }
+    try unscale([gradients.dq, gradients.dk, gradients.dv], [.query, .key, .value], memory, on: device)
     try device.linearBackward(
       [gradients.dq, gradients.dk, gradients.dv], queryKeyValue, lowRank: memory.lowRank([.query, .key, .value]),
       lowRankGradients: gradients.lowRank([.query, .key, .value]), into: isFirst ? nil : gradients.dNormed,
       dropout: dropout)
-    if context.observe != nil || queryKeyValue.contains(where: { $0.lowRank != nil }) {
+    if context.observe != nil || queryKeyValue.contains(where: { $0.lowRank != nil || $0.gradient != nil }) {
       try device.rmsNormAgain(x, rstd: memory.attentionRstd, attentionNorm, into: gradients.normed)
       try context.observe?([.query, .key, .value], gradients.normed, [gradients.dq, gradients.dk, gradients.dv])
       try device.linearBackwardA(
         gradients.normed, queryKeyValue, lowRankGradients: gradients.lowRank([.query, .key, .value]), dropout: dropout)
+      try addWeightGradients(
+        [gradients.dq, gradients.dk, gradients.dv], gradients.normed, [.query, .key, .value], on: device)
     }
     if !isFirst {
+      try addNormGradient(gradients.dNormed, x, memory.attentionRstd, vectorGradients?.attentionNorm, on: device)
       try device.rmsNormBackward(
         gradients.dNormed, saved: x, rstd: memory.attentionRstd, attentionNorm, addingTo: gradients.dx,
         copy: gradients.dxOperand)

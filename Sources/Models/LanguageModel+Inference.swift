@@ -98,7 +98,8 @@ extension LanguageModel {
           x: nil, xMiddle: nil, attentionRstd: memory.attentionRstd.columns(0..<rows),
           mlpRstd: memory.mlpRstd.columns(0..<rows), q: memory.q.prefix(rows), k: memory.q, v: memory.q,
           attended: memory.attended.prefix(rows), logSumExp: nil, gate: memory.gate.prefix(rows),
-          up: memory.up.prefix(rows), lowRank: memory.lowRank.mapValues { $0.prefix(rows) }))
+          up: memory.up.prefix(rows), lowRank: memory.lowRank.mapValues { $0.prefix(rows) },
+          unscaled: memory.unscaled.mapValues { $0.prefix(rows) }))
     }
   }
 
@@ -127,13 +128,16 @@ extension LanguageModel {
     let rstd = plan.reserve(rows: 2, columns: capacity, .float32)
     let logits = plan.reserve(rows: 1, columns: shape.vocabulary, .float32)
     let lowRank = modules.map { ($0, slot(rank, compute)) }
+    let scaled = adapter?.configuration.useDoRA == true ? modules : []
+    let unscaled = scaled.map { ($0, slot(shape.outputs(of: $0), compute)) }
     let arena = try Arena(plan, on: device)
     let room = InferenceRoom(
       capacity: capacity, x: arena[x], normed: arena[normed], activation: arena[activation], logits: arena[logits],
       memory: BlockMemory(
         x: nil, xMiddle: nil, attentionRstd: arena[rstd].rows(0..<1), mlpRstd: arena[rstd].rows(1..<2), q: arena[q],
         k: arena[q], v: arena[q], attended: arena[attended], logSumExp: nil, gate: arena[gate], up: arena[up],
-        lowRank: [TargetModule: Tensor](uniqueKeysWithValues: lowRank.map { ($0.0, arena[$0.1]) })))
+        lowRank: [TargetModule: Tensor](uniqueKeysWithValues: lowRank.map { ($0.0, arena[$0.1]) }),
+        unscaled: [TargetModule: Tensor](uniqueKeysWithValues: unscaled.map { ($0.0, arena[$0.1]) })))
     inference = room
     return room.prefix(rows)
   }

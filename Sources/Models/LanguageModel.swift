@@ -15,13 +15,15 @@ public final class LanguageModel {
 
   let shape: ModelShape
   var blocks: [Block]
-  let finalNorm: Tensor
+  var finalNorm: Tensor
+  /// All weights as parameters, when they learn.
+  private(set) var full: FullParameters?
   let head: any FrozenMatrix
   let rotary: RotaryTables
-  private let checkpoint: Checkpoint?
-  private let storage: WeightStorage
-  private let embedding: TokenEmbedding
-  private let headName: String
+  let checkpoint: Checkpoint?
+  let storage: WeightStorage
+  private var embedding: TokenEmbedding
+  let headName: String
   private var training: TrainingPass?
   var inference: InferenceRoom?
 
@@ -92,7 +94,13 @@ public final class LanguageModel {
     guard configuration.rank > 0, configuration.rank <= 65_536, !configuration.targetModules.isEmpty else {
       throw ModelError("an adapter needs a rank of at least 1 and at least one target module")
     }
-    return try Adapter(configuration, for: self.configuration, on: device, training: training)
+    return try Adapter(configuration, for: self.configuration, on: device, training: training) { place in
+      let matrix = blocks[place.layer][place.module].matrix
+      return Magnitudes.Base(
+        matrix: matrix,
+        squaredRowNorms: try WeightLoader(checkpoint: checkpoint, device: device, directions: []).squaredRowNorms(
+          place.module.path(layer: place.layer) + ".weight", rows: matrix.outputs, columns: matrix.inputs))
+    }
   }
 
   /// Puts `adapter` beside the weights, in place of any other; nil takes it away.
@@ -107,6 +115,25 @@ public final class LanguageModel {
     }
   }
 
+  /// Whether a backward pass has anything to learn.
+  var isLearning: Bool { adapter?.gradients != nil || full != nil }
+
+  /// Takes the weights themselves for what learns; `embedding`: the table's values, fp32 `[vocabulary, hidden]`.
+  func learn(_ full: FullParameters, embedding: Tensor) {
+    self.full = full
+    self.embedding = .learned(embedding)
+  }
+
+  /// Runs `work` with the model as it was before its adapter.
+  public func withoutAdapter<Result>(_ work: () throws -> Result) rethrows -> Result {
+    let kept = blocks
+    for layer in blocks.indices {
+      for module in TargetModule.allCases { blocks[layer][module].lowRank = nil }
+    }
+    defer { blocks = kept }
+    return try work()
+  }
+
   // MARK: Tokens
 
   /// Writes the embedding rows of `tokens` to the first rows of `x` (residual `[T, hidden]`).
@@ -115,6 +142,9 @@ public final class LanguageModel {
       throw ModelError("token \(bad) lies outside the model's vocabulary of \(shape.vocabulary)")
     }
     if case .onDevice(let table) = embedding { return try device.embed(tokens, table, into: x.prefix(tokens.count)) }
+    if case .learned(let table) = embedding {
+      return try device.gather(table, rows: tokens, to: x.prefix(tokens.count))
+    }
     var rows = [Float](repeating: 0, count: tokens.count * shape.hidden)
     try rows.withUnsafeMutableBufferPointer { rows in
       guard let base = rows.baseAddress else { return }
@@ -159,8 +189,24 @@ public final class LanguageModel {
   /// Forward and backward over one micro-batch: adds the gradient of `lossScale` × the summed loss of the batch's trained
   /// tokens to the adapter's gradients.
   /// - Returns: the summed cross-entropy, unscaled.
-  public func forwardBackward(_ batch: PackedBatch, lossScale: Float, dropout: DropoutKey? = nil) throws -> Double {
-    try pass(for: batch).forwardBackward(batch, lossScale: lossScale, dropout: dropout)
+  public func forwardBackward(
+    _ batch: PackedBatch, lossScale: Float, dropout: DropoutKey? = nil, noise: EmbeddingNoise? = nil
+  ) throws -> Double {
+    try pass(for: batch).forwardBackward(batch, scales: .uniform(lossScale), dropout: dropout, noise: noise)
+  }
+
+  /// Forward and backward over one micro-batch whose documents count differently: `weigh` is given the summed loss of each
+  /// document's trained tokens and gives back what the gradient of each is multiplied by.
+  public func forwardBackward(
+    _ batch: PackedBatch, dropout: DropoutKey? = nil, noise: EmbeddingNoise? = nil,
+    weigh: @escaping (_ documentLosses: [Double]) -> [Float]
+  ) throws {
+    _ = try pass(for: batch).forwardBackward(batch, scales: .byDocument(weigh), dropout: dropout, noise: noise)
+  }
+
+  /// The summed cross-entropy of each document's trained tokens.
+  public func documentLosses(_ batch: PackedBatch) throws -> [Double] {
+    try pass(for: batch).documentLosses(batch)
   }
 
   /// The summed cross-entropy of a batch's trained tokens; each one's loss goes to `tokenLosses` in order, where wanted.
@@ -193,6 +239,8 @@ private enum TokenEmbedding {
   case onHost(StoredTensor)
   /// In a matrix of the device.
   case onDevice(any FrozenMatrix)
+  /// Among the parameters that learn: fp32 `[vocabulary, hidden]`.
+  case learned(Tensor)
   /// Nowhere: each row is drawn when it is asked for.
   case random
 
@@ -200,7 +248,7 @@ private enum TokenEmbedding {
   func decode(_ token: Int32, width: Int, into row: UnsafeMutablePointer<Float>) throws {
     switch self {
     case .onHost(let tensor): try tensor.decode(rows: Int(token)..<Int(token) + 1, into: row)
-    case .onDevice: break
+    case .onDevice, .learned: break
     case .random:
       var random = RandomSource(seed: 3407, stream: UInt64(UInt32(bitPattern: token)))
       for index in 0..<width { row[index] = Float(2 * random.uniform() - 1) }

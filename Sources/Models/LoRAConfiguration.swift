@@ -11,6 +11,8 @@ public struct LoRAConfiguration: Sendable, Equatable {
   public var alpha: Double
   /// Scale by alpha / √rank instead (Kalajdzievski, 2023).
   public var useRSLoRA: Bool
+  /// Whether each row of W + s·B·A learns its length apart from its direction (DoRA; Liu et al., 2024).
+  public var useDoRA: Bool
   /// Probability that an element of an adapter's input is dropped in training.
   public var dropout: Double
   /// Which linear layers learn a pair.
@@ -18,12 +20,13 @@ public struct LoRAConfiguration: Sendable, Equatable {
 
   /// A configuration; the defaults are Unsloth's and ours.
   public init(
-    rank: Int = 16, alpha: Double = 16, useRSLoRA: Bool = false, dropout: Double = 0,
+    rank: Int = 16, alpha: Double = 16, useRSLoRA: Bool = false, useDoRA: Bool = false, dropout: Double = 0,
     targetModules: Set<TargetModule> = Set(TargetModule.allCases)
   ) {
     self.rank = rank
     self.alpha = alpha
     self.useRSLoRA = useRSLoRA
+    self.useDoRA = useDoRA
     self.dropout = dropout
     self.targetModules = targetModules
   }

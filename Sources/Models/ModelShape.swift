@@ -24,6 +24,16 @@ struct ModelShape: Sendable, Equatable {
     normalizesHeads = configuration.normalizesHeads
   }
 
+  /// The outputs of a module.
+  func outputs(of module: TargetModule) -> Int {
+    switch module {
+    case .query: queryWidth
+    case .key, .value: keyValueWidth
+    case .output, .down: hidden
+    case .gate, .up: intermediate
+    }
+  }
+
   var queryWidth: Int { heads * headDimension }
   var keyValueWidth: Int { keyValueHeads * headDimension }
 }

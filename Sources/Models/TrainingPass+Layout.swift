@@ -15,7 +15,7 @@ extension TrainingPass {
     let lowRankGradients: [TargetModule: ArenaPlan.Slot]
 
     init(
-      _ shape: ModelShape, _ device: any Device, adapter: Adapter?, capacity rows: Int, headRows: Int,
+      _ shape: ModelShape, _ device: any Device, adapter: Adapter?, isLearning: Bool, capacity rows: Int, headRows: Int,
       recompute: RecomputePolicy, in plan: inout ArenaPlan
     ) {
       let compute = device.computeType
@@ -24,15 +24,18 @@ extension TrainingPass {
           .map { ($0, adapter?.configuration.rank ?? 0) })
       capacity = rows
       self.headRows = headRows
+      let hasMagnitudes = adapter?.configuration.useDoRA ?? false
       let levels = (0..<shape.layerCount).map { recompute.level(of: $0, of: shape.layerCount) }
-      if adapter?.gradients == nil {
+      if !isLearning {
         // Nothing is trained, nothing is kept, and one set of places serves all layers.
-        let slots = MemorySlots(shape, device, rows: rows, ranks: ranks, in: &plan)
+        let slots = MemorySlots(shape, device, rows: rows, ranks: ranks, hasMagnitudes: hasMagnitudes, in: &plan)
         memories = levels.map { _ in slots }
       } else if levels.allSatisfy({ $0 == .everything }) {
-        memories = levels.map { _ in MemorySlots(shape, device, rows: rows, ranks: ranks, in: &plan) }
+        memories = levels.map { _ in
+          MemorySlots(shape, device, rows: rows, ranks: ranks, hasMagnitudes: hasMagnitudes, in: &plan)
+        }
       } else {
-        let shared = MemorySlots(shape, device, rows: rows, ranks: ranks, in: &plan)
+        let shared = MemorySlots(shape, device, rows: rows, ranks: ranks, hasMagnitudes: hasMagnitudes, in: &plan)
         for (layer, level) in levels.enumerated() {
           memories.append(
             MemorySlots(shape, device, rows: rows, ranks: ranks, keeping: level, sharing: shared, in: &plan))

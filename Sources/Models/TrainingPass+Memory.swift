@@ -6,10 +6,12 @@ extension TrainingPass {
     var x, xMiddle, attentionRstd, mlpRstd, q, k, v, attended, logSumExp, gate, up: ArenaPlan.Slot
     var headNorms: (q: ArenaPlan.Slot, k: ArenaPlan.Slot, queryRstd: ArenaPlan.Slot, keyRstd: ArenaPlan.Slot)?
     var lowRank: [TargetModule: ArenaPlan.Slot]
+    var unscaled: [TargetModule: ArenaPlan.Slot] = [:]
 
     /// Places of a layer's own for everything.
     init(
-      _ shape: ModelShape, _ device: any Device, rows: Int, ranks: [TargetModule: Int], in plan: inout ArenaPlan
+      _ shape: ModelShape, _ device: any Device, rows: Int, ranks: [TargetModule: Int], hasMagnitudes: Bool,
+      in plan: inout ArenaPlan
     ) {
       let maker = Maker(shape, device, rows: rows, ranks: ranks)
       x = maker.operand(shape.hidden, in: &plan)
@@ -20,6 +22,7 @@ extension TrainingPass {
       (attended, logSumExp) = maker.attention(in: &plan)
       (gate, up) = maker.gateUp(in: &plan)
       lowRank = maker.groups.reserveLowRank(Groups.all, in: &plan)
+      if hasMagnitudes { unscaled = maker.groups.reserveUnscaled(Groups.all, shape, in: &plan) }
     }
 
     /// Places of its own for what a layer keeps at `level`, and those of `shared` for the rest.
@@ -36,11 +39,15 @@ extension TrainingPass {
         attentionRstd = maker.statistics(1, in: &plan)
         mlpRstd = maker.statistics(1, in: &plan)
         (q, k, v, headNorms) = maker.heads(in: &plan)
-        lowRank.merge(maker.groups.reserveLowRank([[.query, .key, .value], [.output]], in: &plan)) { $1 }
+        let own: [[TargetModule]] = [[.query, .key, .value], [.output]]
+        lowRank.merge(maker.groups.reserveLowRank(own, in: &plan)) { $1 }
+        if !unscaled.isEmpty { unscaled.merge(maker.groups.reserveUnscaled(own, shape, in: &plan)) { $1 } }
       }
       if level >= .everything {
         (gate, up) = maker.gateUp(in: &plan)
-        lowRank.merge(maker.groups.reserveLowRank([[.gate, .up], [.down]], in: &plan)) { $1 }
+        let own: [[TargetModule]] = [[.gate, .up], [.down]]
+        lowRank.merge(maker.groups.reserveLowRank(own, in: &plan)) { $1 }
+        if !unscaled.isEmpty { unscaled.merge(maker.groups.reserveUnscaled(own, shape, in: &plan)) { $1 } }
       }
     }
   }
@@ -130,6 +137,20 @@ extension TrainingPass {
     private func reserve(_ columns: [Int], room: Int?, in plan: inout ArenaPlan) -> [ArenaPlan.Slot] {
       guard let room else { return columns.map { plan.reserve(rows: rows, columns: $0, device.computeType) } }
       return plan.reserve(rows: rows, sideBySide: columns, device.computeType, tail: room)
+    }
+
+    /// Places for the outputs of some groups' adapted modules before their magnitudes.
+    func reserveUnscaled(
+      _ groups: [[TargetModule]], _ shape: ModelShape, in plan: inout ArenaPlan
+    ) -> [TargetModule: ArenaPlan.Slot] {
+      var slots: [TargetModule: ArenaPlan.Slot] = [:]
+      for group in groups {
+        let modules = group.filter { ranks[$0] != nil }
+        for (module, place) in zip(modules, reserve(modules.map { shape.outputs(of: $0) }, tail: nil, in: &plan)) {
+          slots[module] = place
+        }
+      }
+      return slots
     }
 
     /// Places for what the low-rank pairs of some groups keep.

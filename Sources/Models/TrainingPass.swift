@@ -32,39 +32,52 @@ final class TrainingPass {
     let rows = (max(capacity, 1) + alignment - 1) / alignment * alignment
     var arena = ArenaPlan()
     let layout = Layout(
-      model.shape, model.device, adapter: model.adapter, capacity: rows, headRows: min(headRows, rows),
-      recompute: recompute, in: &arena)
+      model.shape, model.device, adapter: model.adapter, isLearning: model.isLearning, capacity: rows,
+      headRows: min(headRows, rows), recompute: recompute, in: &arena)
     return (layout, arena, arena.byteCount)
   }
 
   // MARK: Passes
 
-  /// See ``LanguageModel/forwardBackward(_:lossScale:dropout:)``.
-  func forwardBackward(_ batch: PackedBatch, lossScale: Float, dropout: DropoutKey?) throws -> Double {
-    guard model.adapter?.gradients != nil else { throw ModelError("nothing to train: no adapter is attached") }
-    return try run(batch, lossScale: lossScale, dropout: dropout, observer: nil)
+  /// What the gradient of a batch's losses is multiplied by.
+  enum LossScales {
+    /// Every trained token counts alike.
+    case uniform(Float)
+    /// Each document as the losses of all say.
+    case byDocument(([Double]) -> [Float])
+  }
+
+  /// See ``LanguageModel/forwardBackward(_:lossScale:dropout:noise:)``.
+  func forwardBackward(
+    _ batch: PackedBatch, scales: LossScales, dropout: DropoutKey?, noise: EmbeddingNoise?
+  ) throws -> Double {
+    guard model.isLearning else { throw ModelError("nothing to train: no adapter is attached") }
+    return try run(batch, scales: scales, dropout: dropout, noise: noise, observer: nil)
   }
 
   /// See ``LanguageModel/observeBackward(_:_:)``.
   func observeBackward(_ batch: PackedBatch, _ observer: BackwardObserver) throws {
-    _ = try run(batch, lossScale: 1, dropout: nil, observer: observer)
+    _ = try run(batch, scales: .uniform(1), dropout: nil, noise: nil, observer: observer)
   }
 
   private func run(
-    _ batch: PackedBatch, lossScale: Float, dropout: DropoutKey?, observer: BackwardObserver?
+    _ batch: PackedBatch, scales: LossScales, dropout: DropoutKey?, noise: EmbeddingNoise?,
+    observer: BackwardObserver?
   ) throws -> Double {
+    let documents = batch.documents
     let batch = batch.aligned(to: device.rowAlignment)
     let rows = batch.tokens.count
     var context = try context(for: batch, dropout: dropout)
     let x = arena[layout.x, rows: rows]
     try model.embed(batch.tokens, into: x)
+    try noise?.add(to: x, documents, on: device)
     for (index, block) in model.blocks.enumerated() {
       if let kept = layout.keptInputs[index] { try device.copy(x, to: arena[kept, rows: rows]) }
       try block.forward(
         x, memory(index, rows), normed: arena[layout.normed, rows: rows],
         activation: arena[layout.activation, rows: rows], context, on: device)
     }
-    let loss = try head(batch, x, lossScale: lossScale, draw: observer?.draw, tokenLosses: nil)
+    let loss = try head(batch, x, documents, scales, draw: observer?.draw)
     let gradients = gradients(rows, workspace: try workspace(for: context))
     for (index, block) in model.blocks.enumerated().reversed() {
       let memory = memory(index, rows)
@@ -76,15 +89,33 @@ final class TrainingPass {
           context, on: device, kept: level)
       }
       if let observer { context.observe = { try observer.observe(index, $0, $1, $2) } }
-      try block.backward(memory, gradients, context, isFirst: index == 0, on: device)
+      try block.backward(memory, gradients, context, isFirst: index == 0 && model.full == nil, on: device)
+    }
+    if let table = try model.full?.gradient(FullParameters.embeddingName) {
+      try device.scatterAdd(gradients.dx, to: table, rows: batch.tokens)
     }
     return loss
   }
 
   /// See ``LanguageModel/evaluate(_:tokenLosses:)``.
+  ///
+  /// `rowLogits` receives the trained rows' logits as they are made.
   func evaluate(
     _ batch: PackedBatch, rowLogits: ((Tensor) throws -> Void)? = nil, tokenLosses: ((ArraySlice<Float>) -> Void)?
   ) throws -> Double {
+    let normed = try forward(batch)
+    return try losses(
+      of: trainedRows(batch, 0..<batch.tokens.count), batch, normed, scale: nil, rowLogits: rowLogits, tokenLosses)
+  }
+
+  /// See ``LanguageModel/documentLosses(_:)``.
+  func documentLosses(_ batch: PackedBatch) throws -> [Double] {
+    let normed = try forward(batch)
+    return try batch.documents.map { try losses(of: trainedRows(batch, $0), batch, normed, scale: nil, nil) }
+  }
+
+  /// The forward pass alone, through the final norm: compute `[T, hidden]`.
+  private func forward(_ batch: PackedBatch) throws -> Tensor {
     let batch = batch.aligned(to: device.rowAlignment)
     let rows = batch.tokens.count
     let context = try context(for: batch, dropout: nil)
@@ -96,27 +127,64 @@ final class TrainingPass {
         x, memory(model.blocks.count - 1, rows), normed: arena[layout.normed, rows: rows],
         activation: arena[layout.activation, rows: rows], context, on: device)
     }
-    return try head(batch, x, lossScale: nil, rowLogits: rowLogits, tokenLosses: tokenLosses)
+    return try finalNorm(x)
   }
 
-  /// The final norm, the head and the cross-entropy of the trained rows, `headRows` at a time, so that logits never
-  /// exist whole.
-  ///
-  /// With a `lossScale`, leaves the residual stream's gradient in place for the blocks. `draw` chooses other targets than
-  /// the batch's, `rowLogits` receives the rows as they are made.
+  private func finalNorm(_ x: Tensor) throws -> Tensor {
+    let normed = arena[layout.normed, rows: x.rows]
+    try device.rmsNorm(
+      x, model.finalNorm, epsilon: Float(model.configuration.rmsNormEpsilon), into: normed,
+      rstd: arena[layout.headRstd].columns(0..<x.rows), saved: arena[layout.headSaved, rows: x.rows])
+    return normed
+  }
+
+  /// The final norm, the head and the cross-entropy of the trained rows; leaves the residual stream's gradient in place for
+  /// the blocks. `draw` chooses other targets than the batch's.
   private func head(
-    _ batch: PackedBatch, _ x: Tensor, lossScale: Float?, draw: ((Tensor) throws -> [Int32])? = nil,
-    rowLogits: ((Tensor) throws -> Void)? = nil, tokenLosses: ((ArraySlice<Float>) -> Void)?
+    _ batch: PackedBatch, _ x: Tensor, _ documents: [Range<Int>], _ scales: LossScales,
+    draw: ((Tensor) throws -> [Int32])? = nil
   ) throws -> Double {
     let rows = batch.tokens.count
-    let normed = arena[layout.normed, rows: rows]
+    let normed = try finalNorm(x)
     let saved = arena[layout.headSaved, rows: rows]
     let rstd = arena[layout.headRstd].columns(0..<rows)
-    try device.rmsNorm(
-      x, model.finalNorm, epsilon: Float(model.configuration.rmsNormEpsilon), into: normed, rstd: rstd, saved: saved)
     let dNormed = arena[layout.dNormed, rows: rows]
-    if lossScale != nil { try device.zero(dNormed) }
-    let trained = batch.targets.indices.filter { batch.targets[$0] >= 0 }.map { Int32($0) }
+    try device.zero(dNormed)
+    var loss = 0.0
+    switch scales {
+    case .uniform(let scale):
+      loss = try losses(of: trainedRows(batch, 0..<rows), batch, normed, scale: scale, draw: draw, nil)
+    case .byDocument(let weigh):
+      // What a document counts depends on all losses: they are computed first, and the head a second time.
+      let trained = documents.map { trainedRows(batch, $0) }
+      let found = try trained.map { try losses(of: $0, batch, normed, scale: nil, nil) }
+      for (rows, scale) in zip(trained, weigh(found)) where scale != 0 {
+        _ = try losses(of: rows, batch, normed, scale: scale, nil)
+      }
+      loss = found.reduce(0, +)
+    }
+    if let gradient = try model.full?.gradient(FullParameters.finalNormName) {
+      try device.addColumnSums(of: dNormed, times: saved, rowScales: rstd, to: gradient)
+    }
+    let dx = arena[layout.dx, rows: rows]
+    try device.zero(dx)
+    try device.rmsNormBackward(
+      dNormed, saved: saved, rstd: rstd, model.finalNorm, addingTo: dx, copy: arena[layout.dxOperand, rows: rows])
+    return loss
+  }
+
+  private func trainedRows(_ batch: PackedBatch, _ rows: Range<Int>) -> [Int32] {
+    rows.filter { batch.targets[$0] >= 0 }.map { Int32($0) }
+  }
+
+  /// The summed loss of rows, `headRows` of them at a time, so that logits never exist whole; with a `scale`, their
+  /// gradient goes into the place of the final norm's output.
+  private func losses(
+    of trained: [Int32], _ batch: PackedBatch, _ normed: Tensor, scale: Float?,
+    draw: ((Tensor) throws -> [Int32])? = nil, rowLogits: ((Tensor) throws -> Void)? = nil,
+    _ tokenLosses: ((ArraySlice<Float>) -> Void)?
+  ) throws -> Double {
+    let headGradient = scale == nil ? nil : try model.full?.gradient(model.headName)
     var loss = 0.0
     for start in stride(from: 0, to: trained.count, by: layout.headRows) {
       let chunk = Array(trained[start..<min(start + layout.headRows, trained.count)])
@@ -132,13 +200,15 @@ final class TrainingPass {
       try device.logits(input, model.head, into: arena[layout.logits, rows: aligned])
       if let draw { targets = try draw(logits) }
       try rowLogits?(logits)
-      if let lossScale {
-        loss += try device.crossEntropy(
-          logits, targets: targets, scale: lossScale, gradient: arena[layout.logitsGradient, rows: chunk.count],
-          rowLosses: nil)
+      if let scale {
+        let gradient = arena[layout.logitsGradient, rows: chunk.count]
+        loss += try device.crossEntropy(logits, targets: targets, scale: scale, gradient: gradient, rowLosses: nil)
+        if let headGradient {
+          try device.addWeightGradient(gradient, input.prefix(chunk.count), to: headGradient)
+        }
         let dInput = arena[layout.headInputGradient, rows: aligned]
         try device.logitsBackward(arena[layout.logitsGradient, rows: aligned], model.head, into: dInput)
-        try device.scatter(dInput, to: dNormed, rows: chunk)
+        try device.scatter(dInput, to: arena[layout.dNormed, rows: normed.rows], rows: chunk)
       } else {
         var losses = [Float](repeating: 0, count: chunk.count)
         loss += try losses.withUnsafeMutableBufferPointer {
@@ -146,12 +216,6 @@ final class TrainingPass {
         }
         tokenLosses?(losses[...])
       }
-    }
-    if lossScale != nil {
-      let dx = arena[layout.dx, rows: rows]
-      try device.zero(dx)
-      try device.rmsNormBackward(
-        dNormed, saved: saved, rstd: rstd, model.finalNorm, addingTo: dx, copy: arena[layout.dxOperand, rows: rows])
     }
     return loss
   }
@@ -177,7 +241,8 @@ final class TrainingPass {
       q: arena[slots.q, rows: rows], k: arena[slots.k, rows: rows], v: arena[slots.v, rows: rows],
       attended: arena[slots.attended, rows: rows], logSumExp: arena[slots.logSumExp],
       gate: arena[slots.gate, rows: rows], up: arena[slots.up, rows: rows],
-      lowRank: slots.lowRank.mapValues { arena[$0, rows: rows] })
+      lowRank: slots.lowRank.mapValues { arena[$0, rows: rows] },
+      unscaled: slots.unscaled.mapValues { arena[$0, rows: rows] })
   }
 
   /// Room for attention's backward pass over a batch, whose documents are each padded to whole tiles.

@@ -53,6 +53,34 @@ struct WeightLoader {
     storage[tensor.hasSuffix(".weight") ? String(tensor.dropLast(".weight".count)) : tensor]
   }
 
+  /// The sum of squares of each row of a stored matrix.
+  func squaredRowNorms(_ name: String, rows: Int, columns: Int) throws -> [Float] {
+    let tensor = try stored(name, rows: rows, columns: columns)
+    defer { tensor.releasePages() }
+    var norms = [Float](repeating: 0, count: rows)
+    try withUnsafeTemporaryAllocation(of: Float.self, capacity: columns) { row in
+      guard let base = row.baseAddress else { return }
+      for index in 0..<rows {
+        try tensor.decode(rows: index..<index + 1, into: base)
+        // Sixteen sums side by side: as many as a vector has.
+        var sums = SIMD16<Float>(repeating: 0)
+        var column = 0
+        while column + 16 <= columns {
+          let part = UnsafeRawPointer(base + column).loadUnaligned(as: SIMD16<Float>.self)
+          sums += part * part
+          column += 16
+        }
+        var sum = sums.sum()
+        while column < columns {
+          sum += base[column] * base[column]
+          column += 1
+        }
+        norms[index] = sum
+      }
+    }
+    return norms
+  }
+
   /// An fp32 vector `[1, count]`.
   func vector(_ name: String, count: Int) throws -> Tensor {
     guard let checkpoint else {

@@ -18,7 +18,7 @@ struct Case: Sendable {
 
   /// Every case: small shapes, odd ones among them, and, where asked, the shapes of real models.
   static func all(large: Bool) -> [Case] {
-    var cases = memory + linear + feedForward + elementwise + attention + rest
+    var cases = memory + linear + feedForward + elementwise + attention + rest + training
     if large { cases += largeCases }
     return cases
   }

@@ -20,7 +20,7 @@ final class ReferenceDevice: Device, @unchecked Sendable {
   final class Matrix: FrozenMatrix, @unchecked Sendable {
     let outputs: Int
     let inputs: Int
-    let values: [Float]
+    var values: [Float]
     var byteCount: Int { values.count * 4 }
     init(_ outputs: Int, _ inputs: Int, _ values: [Float]) {
       self.outputs = outputs
@@ -52,19 +52,19 @@ final class ReferenceDevice: Device, @unchecked Sendable {
       }
     }
   }
-  private func at(_ tensor: Tensor, _ row: Int) -> UnsafeMutableRawPointer? {
+  func at(_ tensor: Tensor, _ row: Int) -> UnsafeMutableRawPointer? {
     UnsafeMutableRawPointer(bitPattern: tensor.address + UInt(row * tensor.rowStride * tensor.dtype.byteCount))
   }
-  private func get(_ tensor: Tensor, _ row: Int, _ column: Int) -> Double {
+  func get(_ tensor: Tensor, _ row: Int, _ column: Int) -> Double {
     Double(at(tensor, row)?.load(fromByteOffset: column * 4, as: Float.self) ?? .nan)
   }
-  private func set(_ tensor: Tensor, _ row: Int, _ column: Int, _ value: Double) {
+  func set(_ tensor: Tensor, _ row: Int, _ column: Int, _ value: Double) {
     at(tensor, row)?.storeBytes(of: Float(value), toByteOffset: column * 4, as: Float.self)
   }
-  private func add(_ tensor: Tensor, _ row: Int, _ column: Int, _ value: Double) {
+  func add(_ tensor: Tensor, _ row: Int, _ column: Int, _ value: Double) {
     set(tensor, row, column, get(tensor, row, column) + value)
   }
-  private func each(_ tensor: Tensor, _ value: (Int, Int) -> Double) {
+  func each(_ tensor: Tensor, _ value: (Int, Int) -> Double) {
     for row in 0..<tensor.rows { for column in 0..<tensor.columns { set(tensor, row, column, value(row, column)) } }
   }
 
@@ -94,11 +94,11 @@ final class ReferenceDevice: Device, @unchecked Sendable {
   }
   func extend(_ matrix: any FrozenMatrix, directions: ProductDirections, source: MatrixSource) throws {}
 
-  private func weight(_ matrix: any FrozenMatrix, _ row: Int, _ column: Int) -> Double {
+  func weight(_ matrix: any FrozenMatrix, _ row: Int, _ column: Int) -> Double {
     guard let matrix = matrix as? Matrix else { return .nan }
     return Double(matrix.values[row * matrix.inputs + column])
   }
-  private func sum(_ count: Int, _ term: (Int) -> Double) -> Double {
+  func sum(_ count: Int, _ term: (Int) -> Double) -> Double {
     var total = 0.0
     for index in 0..<count { total += term(index) }
     return total
@@ -186,7 +186,7 @@ final class ReferenceDevice: Device, @unchecked Sendable {
     let random = Self.philox(index / 4, pair.dropoutStream(key), key.seed)[Int(index % 4)]
     return random >= UInt32(Double(pair.dropout) * 4_294_967_296) ? 1 / (1 - Double(pair.dropout)) : 0
   }
-  private static func philox(_ counter: UInt64, _ stream: UInt64, _ seed: UInt64) -> [UInt32] {
+  static func philox(_ counter: UInt64, _ stream: UInt64, _ seed: UInt64) -> [UInt32] {
     var c = [counter, counter >> 32, stream, stream >> 32].map { UInt32(truncatingIfNeeded: $0) }
     var k = [seed, seed >> 32].map { UInt32(truncatingIfNeeded: $0) }
     for _ in 0..<10 {

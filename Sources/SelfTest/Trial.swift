@@ -107,6 +107,11 @@ final class Trial {
     outputs.append(Output(name: name, values: values, bound: bound))
   }
 
+  /// Notes numbers that came out.
+  func record(_ name: String, _ values: [Float], bound: Double) {
+    outputs.append(Output(name: name, values: values, bound: bound))
+  }
+
   /// Notes a number that came out.
   func record(_ name: String, _ value: Double, bound: Double) {
     outputs.append(Output(name: name, values: [Float(value)], bound: bound))

@@ -133,7 +133,7 @@ package final class Benchmark {
     try adapter.initialize(seed: 3407)
     model.attach(adapter)
     defer { model.attach(nil) }
-    let optimizer = try AdapterOptimizer(adapter, on: timed)
+    let optimizer = try Optimizer(adapter, on: timed)
     let tokens = batch * length
     try model.reserve(
       tokens: tokens, recompute: try model.recomputePolicy(.auto, tokens: tokens, context: length, budget: memory))

@@ -20,8 +20,12 @@ public final class FineTuning {
   /// Reads the data and makes the run's folder, or opens that of the run to resume.
   ///
   /// The adapter is attached to `model`.
-  /// - Parameter chosen: Names of options that a user gave: they must not contradict the adapter that the run goes on from.
-  public init(model: Model, configuration: TrainingConfiguration, chosen: Set<String> = []) throws {
+  /// - Parameters:
+  ///   - chosen: Names of options that a user gave: they must not contradict the adapter that the run goes on from.
+  ///   - began: When the run's time began to count (`max-time`), by `MonotonicClock`.
+  public init(
+    model: Model, configuration: TrainingConfiguration, chosen: Set<String> = [], began: Double = MonotonicClock.now()
+  ) throws {
     var configuration = try configuration.validated()
     var start: AdapterSum?
     if let folder = configuration.adapter {
@@ -35,12 +39,11 @@ public final class FineTuning {
     self.configuration = configuration
     (data, dataDescription) = try TokenizedDataset.make(
       configuration.data, configuration, tokenizer: model.tokenizer)
-    if data.options.pairs {
-      throw DatasetError(
-        path: configuration.data[0], "preference pairs (`chosen`/`rejected`) have no single answer to train on")
-    }
+    try Self.require(data, for: configuration.method, configuration.data[0])
     evalData = try configuration.evalData.map {
-      try TokenizedDataset.make([$0], configuration, tokenizer: model.tokenizer).data
+      let data = try TokenizedDataset.make([$0], configuration, tokenizer: model.tokenizer).data
+      try Self.require(data, for: configuration.method, $0)
+      return data
     }
     let folder =
       configuration.resume
@@ -48,16 +51,33 @@ public final class FineTuning {
       : try RunFolder.create(configuration.output, saveLimit: configuration.saveLimit)
     trainer = try Trainer(
       model.language, data: data, evalData: evalData, configuration: configuration, folder: folder,
-      startingFrom: start)
+      startingFrom: start,
+      sampler: { prompt, maxTokens in
+        let prompt = model.tokenizer.chatTemplate == nil ? Prompt.text(prompt) : .user(prompt)
+        return try model.generate(prompt, options: GenerationOptions(maxTokens: maxTokens)).text
+      }, began: began)
     try writeAtomically(configuration.yaml(), to: folder.configurationPath)
     // Who loads the adapter needs the tokenizer that it was trained with.
     try model.examination.writeTokenizerFiles(to: configuration.output)
+  }
+
+  private static func require(
+    _ data: TokenizedDataset, for method: TrainingConfiguration.Method, _ path: String
+  ) throws {
+    if method.learnsFromPairs == data.options.pairs { return }
+    throw DatasetError(
+      path: path,
+      data.options.pairs
+        ? "preference pairs (`chosen`/`rejected`) have no single answer to train on; give --method dpo or orpo"
+        : "--method \(method.rawValue) learns from preference pairs (`chosen`/`rejected`), and these samples are none")
   }
 
   /// Steps of the whole run.
   public var totalSteps: Int { trainer.totalSteps }
   /// Steps done before this process.
   public var stepsDone: Int { trainer.stepsDone }
+  /// Examples that are held out.
+  public var heldOutCount: Int { trainer.heldOutCount }
   /// The number of learned parameters.
   public var parameterCount: Int { trainer.parameterCount }
   /// How much is computed twice to fit the memory.

@@ -5,7 +5,7 @@
 /// ``computeType`` is the type of matrix operands and of what is kept for the backward pass. The residual stream and its
 /// gradient are ``residualType``. Unless a comment says "adds", outputs are assigned. A device is used from one thread
 /// at a time.
-public protocol Device: AnyObject, Sendable {
+public protocol Device: TrainingOperations, Sendable {
   /// What a person calls this device, e.g. "AMD EPYC (2 threads, avx512-bf16, oneDNN 2.6.3)".
   var description: String { get }
   /// Element type of matrix operands and of activations kept for the backward pass.

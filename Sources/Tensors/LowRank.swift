@@ -18,8 +18,25 @@ public struct LowRankPair: Sendable {
   /// Distinguishes this pair's dropout from every other pair's.
   public let stream: UInt32
 
+  /// DoRA's factors of the projection's columns; nil without.
+  public var magnitude: Magnitude?
+
   /// The rank.
   public var rank: Int { a.rows }
+
+  /// y = (x · Wᵀ + x · Aᵀ · (s·B)ᵀ) ∘ m / ‖W + s·B·A‖, the norm of each row taken as a constant (Liu et al., 2024).
+  public struct Magnitude: Sendable {
+    /// m / ‖W + s·B·A‖ of each output: fp32 `[1, outputs]`.
+    public let factors: Tensor
+    /// What Σ dy · (y before the factors) is added to: fp32 `[1, outputs]`; nil when the adapter is only used.
+    public let gradient: Tensor?
+
+    /// Factors and the place of their gradient.
+    public init(factors: Tensor, gradient: Tensor?) {
+      self.factors = factors
+      self.gradient = gradient
+    }
+  }
 
   /// A pair from its parts.
   public init(a: Tensor, scaledB: Tensor, gradientA: Tensor?, gradientB: Tensor?, dropout: Float, stream: UInt32) {

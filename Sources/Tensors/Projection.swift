@@ -5,6 +5,9 @@ public struct Projection: Sendable {
   /// The adapter beside it.
   public var lowRank: LowRankPair?
 
+  /// Where the gradient of W is added up, fp32 `[outputs, inputs]`; nil while W stays as it is.
+  public var gradient: Tensor?
+
   /// A projection from its parts.
   public init(_ matrix: any FrozenMatrix, lowRank: LowRankPair? = nil) {
     self.matrix = matrix

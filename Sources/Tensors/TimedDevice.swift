@@ -222,4 +222,42 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func scale(_ source: Tensor, by factor: Float, to destination: Tensor) throws {
     try time(.optimizer) { try base.scale(source, by: factor, to: destination) }
   }
+
+  // MARK: Training
+
+  package func addColumnSums(of dy: Tensor, times z: Tensor?, rowScales: Tensor?, to sums: Tensor) throws {
+    try time(.elementwise) { try base.addColumnSums(of: dy, times: z, rowScales: rowScales, to: sums) }
+  }
+  package func scaleColumns(_ x: Tensor, by factors: Tensor, into y: Tensor, accumulate: Bool) throws {
+    try time(.elementwise) { try base.scaleColumns(x, by: factors, into: y, accumulate: accumulate) }
+  }
+  package func adaptedRowNorms(
+    squaredNorms: Tensor, scaledB: Tensor, products: Tensor, magnitudes: Tensor, inverses: Tensor, factors: Tensor
+  ) throws {
+    try time(.optimizer) {
+      try base.adaptedRowNorms(
+        squaredNorms: squaredNorms, scaledB: scaledB, products: products, magnitudes: magnitudes, inverses: inverses,
+        factors: factors)
+    }
+  }
+  package func addWeightGradient(_ dy: Tensor, _ x: Tensor, to gradient: Tensor) throws {
+    try time(.matrixProducts) { try base.addWeightGradient(dy, x, to: gradient) }
+  }
+  package func replace(_ matrix: any FrozenMatrix, with values: Tensor) throws {
+    try time(.optimizer) { try base.replace(matrix, with: values) }
+  }
+  package func scatterAdd(_ source: Tensor, to destination: Tensor, rows: [Int32]) throws {
+    try time(.memory) { try base.scatterAdd(source, to: destination, rows: rows) }
+  }
+  package func addNoise(to x: Tensor, bound: Float, seed: UInt64, stream: UInt64) throws {
+    try time(.elementwise) { try base.addNoise(to: x, bound: bound, seed: seed, stream: stream) }
+  }
+  package func mix(_ x: Tensor, into average: Tensor, keep: Float) throws {
+    try time(.optimizer) { try base.mix(x, into: average, keep: keep) }
+  }
+  package func adamW8bit(
+    parameters: Tensor, gradients: Tensor, _ moments: QuantizedMoments, _ step: AdamWStep
+  ) throws {
+    try time(.optimizer) { try base.adamW8bit(parameters: parameters, gradients: gradients, moments, step) }
+  }
 }

@@ -14,12 +14,13 @@ extension TrainingConfiguration {
     result.loraRank = adapter.configuration.rank
     result.loraAlpha = adapter.configuration.alpha
     result.useRSLoRA = adapter.configuration.usesRSLoRA
+    result.useDoRA = adapter.configuration.usesDoRA
     result.targetModules = adapter.modules.map(\.rawValue)
     var (own, theirs, defaults) = (self, result, TrainingConfiguration())
     own.targetModules.sort()
     theirs.targetModules.sort()
     defaults.targetModules.sort()
-    for name in ["lora-rank", "lora-alpha", "use-rslora", "target-modules"] {
+    for name in ["lora-rank", "lora-alpha", "use-rslora", "use-dora", "target-modules"] {
       guard let option = TrainingOption.named(name) else { continue }
       let (wanted, found) = (option.text(in: own), option.text(in: theirs))
       guard wanted != found, chosen.contains(name) || wanted != option.text(in: defaults) else { continue }

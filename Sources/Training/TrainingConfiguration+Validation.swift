@@ -23,6 +23,10 @@ extension TrainingConfiguration {
     try require(!data.contains(""), "data", "empty; name a file")
     _ = try FieldMapping(fields)
     try require(evalData != "", "eval-data", "empty; name a file")
+    if let evalShare {
+      try require(evalShare > 0 && evalShare < 1, "eval-share", "\(evalShare) is not between 0 and 1")
+      try require(evalData == nil, "eval-share", "eval-data names held-out data already; give one of them")
+    }
     try require(!output.isEmpty, "output", "empty; name a folder")
 
     try require(threads, in: 1...4096, "threads")
@@ -47,6 +51,26 @@ extension TrainingConfiguration {
     try require(warmupSteps, in: 0...1_000_000_000, "warmup-steps")
     try requireFraction(warmupRatio, "warmup-ratio")
     try requireFraction(minLearningRateRatio, "min-lr-ratio")
+    try require(decayRatio > 0 && decayRatio <= 1, "decay-ratio", "\(decayRatio) is not above 0 and at most 1")
+    try require(
+      loraPlusRatio > 0 && loraPlusRatio <= 1e4, "loraplus-ratio", "\(loraPlusRatio) is not a positive number; try 16")
+    try require(beta > 0 && beta <= 1e3, "beta", "\(beta) is not a positive number; the default is 0.1")
+    try require(
+      !full || method != .dpo, "full", "dpo compares with the model as it was, which only an adapter leaves; use orpo")
+    try require(!full || adapter == nil, "full", "goes on from no adapter; merge it first with export --format merged")
+    try require(!full || quantization == .none, "full", "weights in 4 bits cannot learn; leave out quantization")
+    try require(!full || !useDoRA, "full", "there is no adapter that could have magnitudes; leave out use-dora")
+    try require(!full || loraPlusRatio == 1, "full", "there is no adapter for loraplus-ratio; leave it out")
+    try require(
+      !useDoRA || loraDropout == 0, "use-dora", "cannot be combined with lora-dropout; leave one of them out")
+    if let emaDecay {
+      try require(emaDecay > 0 && emaDecay < 1, "ema-decay", "\(emaDecay) is not between 0 and 1; try 0.999")
+    }
+    if let neftuneAlpha {
+      try require(
+        neftuneAlpha > 0 && neftuneAlpha <= 1e6, "neftune-alpha", "\(neftuneAlpha) is not a positive number; try 5")
+    }
+    try require(maxSkippedSteps, in: 0...1_000_000, "max-skipped-steps")
     try require(batchSize, in: 1...65536, "batch-size")
     try require(gradientAccumulation, in: 1...65536, "gradient-accumulation")
     try require(batchTokens, in: 2...1_073_741_824, "batch-tokens")
@@ -65,7 +89,22 @@ extension TrainingConfiguration {
 
     try require(evalSteps, in: 1...1_000_000_000, "eval-steps")
     try require(
-      evalSteps == nil || evalData != nil, "eval-steps", "nothing to evaluate; name a dataset with eval-data")
+      evalSteps == nil || isEvaluated, "eval-steps", "nothing to evaluate; give eval-data or eval-share")
+    try require(earlyStoppingPatience, in: 1...1_000_000, "early-stopping-patience")
+    try require(
+      earlyStoppingPatience == nil || evalSteps != nil, "early-stopping-patience",
+      "needs evaluations in between; give eval-steps")
+    try require(
+      earlyStoppingThreshold >= 0 && earlyStoppingThreshold.isFinite, "early-stopping-threshold",
+      "\(earlyStoppingThreshold) is not a number from 0")
+    try require(!loadBestAtEnd || isEvaluated, "load-best-at-end", "nothing is best without eval-data or eval-share")
+    try require(!samplePrompts.contains(""), "sample-prompt", "empty; give a text")
+    try require(sampleSteps, in: 1...1_000_000_000, "sample-steps")
+    try require(sampleSteps == nil || !samplePrompts.isEmpty, "sample-steps", "nothing to answer; give sample-prompt")
+    try require(sampleTokens, in: 1...1_000_000, "sample-tokens")
+    if let maxTime {
+      try require(maxTime > 0 && maxTime <= 1e9, "max-time", "\(maxTime) seconds is no time to train in")
+    }
     try require(saveSteps, in: 0...1_000_000_000, "save-steps")
     try require(saveLimit, in: 1...1_000_000_000, "save-limit")
     try require(logSteps, in: 1...1_000_000_000, "log-steps")
@@ -82,6 +121,9 @@ extension TrainingConfiguration {
       try require(seen.insert(module).inserted, option, "\"\(module)\" is named twice")
     }
   }
+
+  /// Whether the run has held-out data.
+  var isEvaluated: Bool { evalData != nil || evalShare != nil }
 
   private static var projectionList: String { allProjections.joined(separator: ", ") }
 

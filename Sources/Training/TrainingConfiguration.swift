@@ -40,12 +40,29 @@ public struct TrainingConfiguration: Sendable, Equatable {
     case cosine
     /// Stays at the peak.
     case constant
+    /// Warm-up, the peak, then half a cosine over the last ``TrainingConfiguration/decayRatio`` of the run.
+    case wsd
   }
 
   /// The rule that turns gradients into weight changes.
   public enum OptimizerChoice: String, Sendable, CaseIterable {
     /// AdamW with fp32 state and decoupled weight decay.
     case adamw
+    /// AdamW whose state takes two bytes per parameter instead of eight.
+    case adamw8bit
+  }
+
+  /// What a run learns from.
+  public enum Method: String, Sendable, CaseIterable {
+    /// Answers, token by token.
+    case sft
+    /// Pairs of a better and a worse answer, beside the model as it was (Rafailov et al., 2023).
+    case dpo
+    /// Pairs, together with the likelihood of the better answers (Hong et al., 2024).
+    case orpo
+
+    /// Whether it learns from pairs.
+    public var learnsFromPairs: Bool { self != .sft }
   }
 
   /// Which tokens the loss counts.
@@ -109,6 +126,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var fields: [String] = []
   /// Held-out dataset, evaluated before the first step, every `evalSteps`, and after the last.
   public var evalData: String?
+  /// Share of the training data that is held out and evaluated instead of `evalData`.
+  public var evalShare: Double?
   /// A chat template (Jinja) to use instead of the model's own: the path of its file, read when the model is loaded.
   public var chatTemplate: String?
   /// Folder of the run: adapter, checkpoints, metrics, resolved configuration.
@@ -137,6 +156,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
 
   /// The adapter to go on from, a run or a folder in PEFT's layout: its rank, scale and modules are then the run's.
   public var adapter: String?
+  /// Whether all weights learn, instead of an adapter beside them.
+  public var full = false
   /// Rank of every adapter pair.
   public var loraRank = 16
   /// The adapter's product is scaled by alpha / rank, with rsLoRA by alpha / √rank.
@@ -145,9 +166,15 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var loraDropout = 0.0
   /// Rank-stabilized scaling, alpha / √rank.
   public var useRSLoRA = false
+  /// Whether each row of an adapted matrix learns its length apart from its direction (DoRA).
+  public var useDoRA = false
   /// Projections that learn an adapter.
   public var targetModules = TrainingConfiguration.allProjections
 
+  /// What the run learns from.
+  public var method = Method.sft
+  /// With pairs: how much a preference counts.
+  public var beta = 0.1
   /// Peak learning rate.
   public var learningRate = 2e-4
   /// How the learning rate falls.
@@ -158,6 +185,10 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var warmupRatio: Double?
   /// The learning rate at the end, as a fraction of the peak.
   public var minLearningRateRatio = 0.0
+  /// With ``Scheduler/wsd``: the last share of all steps, over which the learning rate falls.
+  public var decayRatio = 0.1
+  /// The learning rate of every B as a multiple of that of the other parameters (LoRA+).
+  public var loraPlusRatio = 1.0
   /// Sequences of one micro-batch.
   public var batchSize = 2
   /// Micro-batches of one step.
@@ -184,6 +215,12 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var adamBeta2 = 0.999
   /// Added to the denominator of Adam's update.
   public var adamEpsilon = 1e-8
+  /// Decay of a running average of what is learned, which is evaluated and saved instead of the last step's; nil: none.
+  public var emaDecay: Double?
+  /// Size of the noise on token embeddings in training (NEFTune); nil: none.
+  public var neftuneAlpha: Double?
+  /// Steps in a row that may be skipped because their loss or gradient is not finite; one more stops the run.
+  public var maxSkippedSteps = 5
   /// Seed of initialization, dropout and order.
   public var seed: UInt64 = 3407
 
@@ -200,6 +237,20 @@ public struct TrainingConfiguration: Sendable, Equatable {
 
   /// Steps between two evaluations; nil means before the first and after the last only.
   public var evalSteps: Int?
+  /// Evaluations without a lower loss after which the run ends; nil: never.
+  public var earlyStoppingPatience: Int?
+  /// How much lower a held-out loss must be to count.
+  public var earlyStoppingThreshold = 0.0
+  /// Whether the run's folder gets the adapter of the best checkpoint at the end, instead of the last.
+  public var loadBestAtEnd = false
+  /// Prompts answered before the first step, at every evaluation or every `sampleSteps`, and after the last step.
+  public var samplePrompts: [String] = []
+  /// Steps between two answers to `samplePrompts`; nil: at every evaluation.
+  public var sampleSteps: Int?
+  /// Tokens of such an answer at most.
+  public var sampleTokens = 64
+  /// Seconds after which the run is saved and ends; nil: never.
+  public var maxTime: Double?
   /// Steps between two checkpoints; 0 means at the end only.
   public var saveSteps = 100
   /// Checkpoints kept besides the best; nil keeps all.

@@ -62,6 +62,22 @@ extension TrainingOption {
       read: { $0[keyPath: path].map { .plain(formatByteCount($0)) } })
   }
 
+  static func duration(
+    _ name: String, _ group: Group, _ path: Path<Double?>, aliases: [String] = [], _ placeholder: String, _ help: String
+  ) -> Self {
+    Self(
+      name: name, aliases: aliases, group: group, kind: .duration, placeholder: placeholder, help: help,
+      isPositional: false,
+      assign: { configuration, texts throws(TrainingConfigurationError) in
+        if isUnset(texts) { return configuration[keyPath: path] = nil }
+        guard let value = texts.last.flatMap({ parseDuration($0) }) else {
+          throw notRead(name, texts, Kind.duration.noun)
+        }
+        configuration[keyPath: path] = value
+      },
+      read: { $0[keyPath: path].map { .plain("\($0)s") } })
+  }
+
   static func choice<Choice: RawRepresentable<String> & CaseIterable & SendableMetatype>(
     _ name: String, _ group: Group, _ path: Path<Choice>, aliases: [String] = [], _ help: String
   ) -> Self {
@@ -138,6 +154,7 @@ extension TrainingOption.Kind {
     case .integer: "a whole number"
     case .number: "a number"
     case .byteCount: "a size such as 24GB or 512MiB"
+    case .duration: "a time such as 90m or 1h30m"
     case .text: "a text"
     case .choice(let words): "one of " + words.joined(separator: ", ")
     case .texts, .words: "a list"

@@ -23,6 +23,9 @@ extension TrainingOption {
     .text(
       "eval-data", .data, \.evalData, aliases: ["validation-data", "eval-dataset"], "FILE",
       "Held-out data, evaluated before the first and after the last step."),
+    .scalar(
+      "eval-share", .data, \.evalShare, .number, aliases: ["val-set-size", "test-size"], "X",
+      "Share of the training data to hold out and evaluate, instead of --eval-data."),
     .text(
       "chat-template", .data, \.chatTemplate, aliases: ["chat-template-file"], "FILE",
       "Chat template (Jinja) to use instead of the model's own."),
@@ -53,6 +56,9 @@ extension TrainingOption {
     .text(
       "adapter", .adapter, \.adapter, aliases: ["init-adapter"], "DIR",
       "Adapter to go on from, a run or a folder in PEFT's layout, with its rank, scale and modules."),
+    .flag(
+      "full", .adapter, \.full, aliases: ["full-finetuning"],
+      "Train all weights instead of an adapter, and save a model; for small models."),
     .scalar(
       "lora-rank", .adapter, \.loraRank, .integer, aliases: ["rank", "lora-r", "r"], "N",
       "Rank of every adapter pair."),
@@ -64,12 +70,18 @@ extension TrainingOption {
       "Probability that an adapter's input is dropped."),
     .flag(
       "use-rslora", .adapter, \.useRSLoRA, aliases: ["rslora"], "Rank-stabilized scale: alpha / sqrt(rank)."),
+    .flag(
+      "use-dora", .adapter, \.useDoRA, aliases: ["dora"],
+      "Learn the length of each row of a matrix apart from its direction (DoRA)."),
     .words(
       "target-modules", .adapter, \.targetModules, aliases: ["lora-target-modules", "lora-modules"], "LIST",
       "Projections that learn an adapter."),
   ]
 
   private static let optimizationOptions: [TrainingOption] = [
+    .choice(
+      "method", .optimization, \.method, "Learn from answers (sft), or from chosen and rejected ones (dpo, orpo)."),
+    .scalar("beta", .optimization, \.beta, .number, "X", "With dpo and orpo: how much a preference counts."),
     .scalar("learning-rate", .optimization, \.learningRate, .number, aliases: ["lr"], "RATE", "Peak learning rate."),
     .choice(
       "lr-scheduler", .optimization, \.scheduler, aliases: ["scheduler", "lr-scheduler-type"],
@@ -83,6 +95,12 @@ extension TrainingOption {
     .scalar(
       "min-lr-ratio", .optimization, \.minLearningRateRatio, .number, aliases: ["min-learning-rate-ratio"], "X",
       "Learning rate at the end, as a fraction of the peak."),
+    .scalar(
+      "decay-ratio", .optimization, \.decayRatio, .number, "X",
+      "With --lr-scheduler wsd: the last share of the run, over which the rate falls."),
+    .scalar(
+      "loraplus-ratio", .optimization, \.loraPlusRatio, .number, aliases: ["loraplus-lr-ratio"], "X",
+      "Learning rate of every B as a multiple of every A's (LoRA+)."),
     .scalar(
       "batch-size", .optimization, \.batchSize, .integer,
       aliases: ["bs", "micro-batch-size", "per-device-train-batch-size"], "N", "Sequences of one micro-batch."),
@@ -107,6 +125,15 @@ extension TrainingOption {
     .scalar(
       "adam-epsilon", .optimization, \.adamEpsilon, .number, "X", "Added to the denominator of Adam's update."),
     .scalar(
+      "ema-decay", .optimization, \.emaDecay, .number, aliases: ["ema"], "X",
+      "Evaluate and save a running average of what is learned, with this decay per step."),
+    .scalar(
+      "neftune-alpha", .optimization, \.neftuneAlpha, .number, aliases: ["neftune-noise-alpha"], "X",
+      "Noise on token embeddings in training (NEFTune)."),
+    .scalar(
+      "max-skipped-steps", .optimization, \.maxSkippedSteps, .integer, "N",
+      "Steps in a row to skip for a loss or gradient that is not finite before the run stops."),
+    .scalar(
       "seed", .optimization, \.seed, .integer, aliases: ["random-state"], "N",
       "Seed of initialization, dropout and order."),
   ]
@@ -117,7 +144,26 @@ extension TrainingOption {
       "Folder for the adapter, checkpoints, metrics and resolved configuration."),
     .flag("resume", .run, \.resume, "Go on from the latest checkpoint in --output."),
     .scalar(
-      "eval-steps", .run, \.evalSteps, .integer, "N", "Steps between two evaluations of --eval-data."),
+      "eval-steps", .run, \.evalSteps, .integer, "N", "Steps between two evaluations of the held-out data."),
+    .scalar(
+      "early-stopping-patience", .run, \.earlyStoppingPatience, .integer, aliases: ["patience"], "N",
+      "Evaluations without a lower loss after which the run ends."),
+    .scalar(
+      "early-stopping-threshold", .run, \.earlyStoppingThreshold, .number, "X",
+      "How much lower a held-out loss must be to count."),
+    .flag(
+      "load-best-at-end", .run, \.loadBestAtEnd, aliases: ["load-best-model-at-end"],
+      "Leave the best checkpoint's adapter in --output instead of the last step's."),
+    .texts(
+      "sample-prompt", .run, \.samplePrompts, aliases: ["sample-prompts"], "TEXT",
+      "Prompt to answer before, during and after training; may be given several times."),
+    .scalar(
+      "sample-steps", .run, \.sampleSteps, .integer, "N",
+      "Steps between two answers to --sample-prompt; at evaluations when not given."),
+    .scalar("sample-tokens", .run, \.sampleTokens, .integer, "N", "Tokens of such an answer at most."),
+    .duration(
+      "max-time", .run, \.maxTime, aliases: ["time-limit"], "TIME",
+      "Save and end the run after this time, such as 90m or 1h30m; --resume goes on."),
     .scalar(
       "save-steps", .run, \.saveSteps, .integer, aliases: ["save-every"], "N",
       "Steps between two checkpoints; 0: at the end only."),

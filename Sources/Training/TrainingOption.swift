@@ -13,6 +13,8 @@ public struct TrainingOption: Sendable {
     case number
     /// A byte count such as `24GB`.
     case byteCount
+    /// A time such as `1h30m`.
+    case duration
     /// Free text, such as a path.
     case text
     /// One of a few words.

@@ -17,6 +17,7 @@ for name, warmup, extra in [
     ("constant_with_warmup", 5, {}),
     ("constant", 0, {}),
     ("linear", 30, {}),  # a warm-up longer than the run
+    ("warmup_stable_decay", 5, {"num_decay_steps": 6}),
 ]:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
     scheduler = get_scheduler(

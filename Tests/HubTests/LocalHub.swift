@@ -1,4 +1,5 @@
 import Glibc
+import ModelFiles
 import Synchronization
 
 @testable import Hub

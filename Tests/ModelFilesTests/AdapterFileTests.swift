@@ -205,7 +205,7 @@ import Testing
     ),
     (
       pair + [("\(q).lora_magnitude_vector.weight", [16])],
-      "tensor '\(q).lora_magnitude_vector.weight' is none of a LoRA"
+      "`use_dora` is false, but layer 0's q_proj has magnitudes"
     ),
     (pair + [("\(q).lora_B.bias", [16])], "tensor '\(q).lora_B.bias' is none of a LoRA adapter"),
     (
@@ -251,7 +251,7 @@ import Testing
 
   static let fields: [(key: String, value: JSONValue, message: String)] = [
     ("peft_type", "IA3", "`peft_type` is 'IA3'; only LORA"), ("task_type", "SEQ_CLS", "`task_type` is 'SEQ_CLS'"),
-    ("bias", "all", "`bias` is 'all'"), ("use_dora", true, "`use_dora` is true; DoRA adapters cannot be loaded"),
+    ("bias", "all", "`bias` is 'all'"), ("use_qalora", true, "`use_qalora` is true; QALoRA"),
     ("lora_bias", true, "`lora_bias` is true"),
     ("alpha_pattern", ["q_proj": "x"], "`alpha_pattern` has \"x\" for 'q_proj'"),
     ("rank_pattern", ["q_proj": 0], "`rank_pattern` has 0 for 'q_proj'"),

@@ -11,10 +11,13 @@ import TestSupport
 /// several that it holds.
 struct ReferenceModel {
   let tiny: TinyModel
-  let weights: [String: [Double]]
+  var weights: [String: [Double]]
   /// A and B of a module's path, the scale apart.
   var adapter: [String: (a: [Double], b: [Double])] = [:]
   var scale = 1.0
+  /// DoRA's magnitudes of a module's path, and the norms of its rows.
+  var magnitudes: [String: [Double]] = [:]
+  var rowNorms: [String: [Double]] = [:]
   /// What dropout multiplies the rows of an adapter's input by.
   var masks: [String: [[Double]]] = [:]
 
@@ -40,13 +43,31 @@ struct ReferenceModel {
   }
 
   /// Takes over the elements of an adapter.
+  ///
+  /// The norms of adapted rows are those of the first elements that are taken over: in DoRA's gradient they are constants.
   mutating func set(_ adapter: Adapter, _ values: [Double]) {
     scale = adapter.configuration.scale
-    for index in 0..<adapter.parts.count / 2 {
-      // A's come first, B's follow in the same order.
-      let (a, b) = (adapter.parts[index], adapter.parts[adapter.parts.count / 2 + index])
-      let path = a.name.dropFirst("base_model.model.".utf8.count).dropLast(".lora_A.weight".utf8.count)
-      self.adapter[String(path)] = (Array(values[a.range]), Array(values[b.range]))
+    let pairs = adapter.parts.count { $0.role == .lowRankA }
+    for index in 0..<pairs {
+      // A's come first, B's follow in the same order, then magnitudes.
+      let (a, b) = (adapter.parts[index], adapter.parts[pairs + index])
+      let path = String(a.name.dropFirst("base_model.model.".utf8.count).dropLast(".lora_A.weight".utf8.count))
+      self.adapter[path] = (Array(values[a.range]), Array(values[b.range]))
+      guard adapter.configuration.useDoRA else { continue }
+      magnitudes[path] = Array(values[adapter.parts[2 * pairs + index].range])
+      if rowNorms[path] == nil { rowNorms[path] = norms(path, a.rows, a.columns) }
+    }
+  }
+
+  /// ‖W_o + s · (B · A)_o‖.
+  private func norms(_ path: String, _ rank: Int, _ inputs: Int) -> [Double] {
+    guard let weight = weights["\(path).weight"], let pair = adapter[path] else { return [] }
+    return (0..<weight.count / inputs).map { row in
+      (0..<inputs).reduce(0.0) { sum, column in
+        let low = (0..<rank).reduce(0.0) { $0 + pair.b[row * rank + $1] * pair.a[$1 * inputs + column] }
+        let value = weight[row * inputs + column] + scale * low
+        return sum + value * value
+      }.squareRoot()
     }
   }
 
@@ -105,12 +126,15 @@ struct ReferenceModel {
     let mask = masks[path]
     return x.enumerated().map { row, x in
       var y = product(x, weight)
-      if let bias { for column in y.indices { y[column] += bias[column] } }
       if let pair {
         let dropped = mask.map { mask in zip(x, mask[row]).map { $0 * $1 } } ?? x
         let low = product(product(dropped, pair.a), pair.b)
         for column in y.indices { y[column] += scale * low[column] }
       }
+      if let magnitudes = magnitudes[path], let norms = rowNorms[path] {
+        for column in y.indices { y[column] *= magnitudes[column] / norms[column] }
+      }
+      if let bias { for column in y.indices { y[column] += bias[column] } }
       return y
     }
   }

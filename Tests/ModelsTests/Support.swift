@@ -39,6 +39,13 @@ struct ModelCase: Sendable, CustomStringConvertible {
       tiny: TinyModel(changing: ["attention_bias": true, "mlp_bias": true], seed: 6),
       lora: LoRAConfiguration(rank: 2, alpha: 4)),
     ModelCase(
+      description: "DoRA, biases on every projection",
+      tiny: TinyModel(changing: ["attention_bias": true, "mlp_bias": true], seed: 12),
+      lora: LoRAConfiguration(rank: 2, alpha: 4, useDoRA: true)),
+    ModelCase(
+      description: "DoRA on k, o and up only, rsLoRA", tiny: TinyModel(seed: 13),
+      lora: LoRAConfiguration(rank: 3, alpha: 2, useRSLoRA: true, useDoRA: true, targetModules: [.key, .output, .up])),
+    ModelCase(
       description: "norms of heads, biases on attention",
       tiny: TinyModel(
         changing: [

@@ -200,6 +200,40 @@ struct EndToEndTests {
     }
   }
 
+  @Test func pairsOfAnswersAreLearnedFrom() throws {
+    try withTemporaryFolder { folder in
+      let pairs = (0..<6).map { index in
+        "{\"prompt\": \"Say the number \(index).\", \"chosen\": \"Chirp! \(index).\", \"rejected\": \"No.\"}\n"
+      }
+      let data = folder + "/pairs.jsonl"
+      try pairs.joined().write(toFile: data, atomically: true, encoding: .utf8)
+      let words = [
+        "tune", sampleModel, "--data", data, "--output", folder + "/run", "--max-steps", "4", "--use-dora",
+        "--optimizer", "adamw8bit", "--eval-share", "0.2", "--eval-steps", "2", "--sample-prompt", "Say the number 5.",
+        "--sample-tokens", "4", "--warmup-steps", "0",
+      ]
+      let tuned = try swiftlet(words + Self.tiny + ["--method", "dpo", "--json"])
+      #expect(tuned.status == 0, "\(tuned.errors)")
+      #expect(tuned.errors.contains("swiftlet: answered ") && tuned.errors.contains("1 examples are held out"))
+      let summary = try JSONValue.parse(tuned.output)
+      // An adapter that has learned nothing prefers nothing: log 2, but for what scaling rounds in bf16.
+      #expect(abs((summary["first_loss"]?.double ?? 0) - 0.6931472) < 0.05)
+      #expect(summary["last_loss"]?.double ?? 1 < 0.68 && summary["end"]?.string == "finished")
+      let metrics = try String(contentsOfFile: folder + "/run/metrics.jsonl", encoding: .utf8)
+      #expect(metrics.contains("\"reward_accuracy\": ") && metrics.contains("\"samples\": [{\"prompt\""))
+      let answer = ["generate", sampleModel, "--adapter", folder + "/run", "--prompt", "Hi", "--max-tokens", "4"]
+      #expect(try swiftlet(answer).status == 0)
+
+      // What does not fit the method is refused.
+      let plain = try swiftlet(words + ["--output", folder + "/plain"])
+      #expect(plain.status == 2 && plain.errors.contains("give --method dpo or orpo"))
+      let wrong = try swiftlet([
+        "tune", sampleModel, "--data", try chats(in: folder), "--output", folder + "/wrong", "--method", "orpo",
+      ])
+      #expect(wrong.status == 2 && wrong.errors.contains("learns from preference pairs"))
+    }
+  }
+
   @Test func aSignalSavesAndResumeGoesOn() throws {
     try withTemporaryFolder { folder in
       let data = try chats(in: folder)
@@ -211,7 +245,9 @@ struct EndToEndTests {
       let process = Process()
       process.executableURL = URL(fileURLWithPath: try #require(swiftletPath))
       process.arguments = words("parts")
-      process.standardError = FileHandle.nullDevice
+      let errors = folder + "/errors"
+      #expect(FileManager.default.createFile(atPath: errors, contents: nil))
+      process.standardError = FileHandle(forWritingAtPath: errors)
       process.standardOutput = FileHandle.nullDevice
       try process.run()
       let metrics = folder + "/parts/metrics.jsonl"
@@ -221,8 +257,13 @@ struct EndToEndTests {
       }
       process.terminate()
       process.waitUntilExit()
-      #expect(process.terminationStatus == 143)
-      let resumed = try swiftlet(words("parts") + ["--resume"])
+      // Stopped and saved is no failure; the last line is the command that goes on.
+      #expect(process.terminationStatus == 0)
+      let said = try String(contentsOfFile: errors, encoding: .utf8).split(separator: "\n")
+      #expect(said.dropLast().last?.contains("stopped, saved at step") == true)
+      let path = try #require(swiftletPath)
+      #expect(said.last?.hasSuffix(" --resume") == true && said.last?.hasPrefix(path) == true)
+      let resumed = try shell(try #require(said.last.map(String.init)))
       #expect(resumed.status == 0, "\(resumed.errors)")
 
       // Bit for bit what the run without a break learned.

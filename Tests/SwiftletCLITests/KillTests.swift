@@ -24,8 +24,9 @@ struct KillTests {
       }
       #expect(try swiftlet(words("whole")).status == 0)
 
-      // Every step is saved, so most of these moments lie in the middle of a save.
-      for (round, lines) in [3, 8, 13].enumerated() {
+      // Every step is saved, so most of these moments lie in the middle of a save, other ones each time.
+      let moments = [Int.random(in: 2...6), .random(in: 7...12), .random(in: 13...20)]
+      for (round, lines) in moments.enumerated() {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: try #require(swiftletPath))
         process.arguments = words("parts") + (round > 0 ? ["--resume"] : [])
@@ -37,10 +38,15 @@ struct KillTests {
           if text.split(separator: "\n").count >= lines { break }
           Thread.sleep(forTimeInterval: 0.005)
         }
-        #expect(process.isRunning)
+        #expect(process.isRunning, "killed after \(moments) steps")
+        Thread.sleep(forTimeInterval: .random(in: 0..<0.03))
         kill(process.processIdentifier, SIGKILL)
         process.waitUntilExit()
         #expect(process.terminationReason == .uncaughtSignal)
+        // At most the step whose save was under way, and the one after it, are lost.
+        let saved = (try? FileManager.default.destinationOfSymbolicLink(atPath: folder + "/parts/latest")) ?? "0"
+        let step = Int(saved.suffix(6)) ?? 0
+        #expect(step >= lines - 2, "killed after \(lines) steps, \(saved) is saved")
       }
       let resumed = try swiftlet(words("parts") + ["--resume"])
       #expect(resumed.status == 0, "\(resumed.errors)")

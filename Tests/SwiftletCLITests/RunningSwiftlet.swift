@@ -24,8 +24,15 @@ let swiftletPath: String? = {
 
 /// Runs `swiftlet`; every word goes to it as it stands.
 func swiftlet(_ words: [String], input: String = "") throws -> ProgramResult {
+  try run(try #require(swiftletPath), words, input: input)
+}
+
+/// Runs a line as a shell reads it.
+func shell(_ line: String) throws -> ProgramResult { try run("/bin/sh", ["-c", line], input: "") }
+
+private func run(_ path: String, _ words: [String], input: String) throws -> ProgramResult {
   let process = Process()
-  process.executableURL = URL(fileURLWithPath: try #require(swiftletPath))
+  process.executableURL = URL(fileURLWithPath: path)
   process.arguments = words
   let (standardInput, output, errors) = (Pipe(), Pipe(), Pipe())
   (process.standardInput, process.standardOutput, process.standardError) = (standardInput, output, errors)

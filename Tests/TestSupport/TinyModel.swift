@@ -97,15 +97,19 @@ public struct TinyModel: Sendable {
 
   /// The elements of a tensor.
   public func values(_ name: String, _ shape: [Int]) -> [Float] {
-    let hash = name.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
-    var random = SeededRandom(seed: hash ^ seed)
-    return (0..<shape.reduce(1, *)).map { _ in
-      let u = Double(random.next() >> 40) / 8_388_608 - 1
+    Self.uniform(name, count: shape.reduce(1, *), seed: seed).map { u in
       if name.hasSuffix("norm.weight") { return Float(1 + u / 4) }
       if name.hasSuffix("bias") { return Float(u / 2) }
       if name.hasSuffix("embed_tokens.weight") { return Float(u) }
       return Float(u * (3 / Double(shape[1])).squareRoot())
     }
+  }
+
+  /// Values in -1..<1 that only a name and a seed decide.
+  public static func uniform(_ name: String, count: Int, seed: UInt64) -> [Double] {
+    let hash = name.utf8.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    var random = SeededRandom(seed: hash ^ seed)
+    return (0..<count).map { _ in Double(random.next() >> 40) / 8_388_608 - 1 }
   }
 
   /// Writes `config.json` and `model.safetensors` into a folder; `change` may spoil a tensor first.

@@ -125,8 +125,10 @@ import Testing
     }
     #expect("\(error as Any)".contains("too little space"))
     let run = try RunFolder.create("\(folder.path)/run")
-    #expect(throws: (any Error).self) { try run.checkSpace(byteCount: 1 << 60) }
-    try run.checkSpace(byteCount: 1)
+    var needs = DiskNeeds(checkpoint: 1 << 50, result: 1, saves: 1 << 10, limit: nil, metricsLines: 1)
+    #expect(throws: RunError.self) { try run.checkSpace(needs) }
+    needs.checkpoint = 1
+    try run.checkSpace(needs)
   }
 
   /// Moments at which `kill -9` ends the process, and the step that a resumed run must find.

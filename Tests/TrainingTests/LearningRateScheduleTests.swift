@@ -12,6 +12,7 @@ import Testing
     LearningRateSchedule(shape: .constant, peak: 2e-4, warmupSteps: 5, totalSteps: 20),
     LearningRateSchedule(shape: .constant, peak: 2e-4, warmupSteps: 0, totalSteps: 20),
     LearningRateSchedule(shape: .linear, peak: 2e-4, warmupSteps: 30, totalSteps: 20),
+    LearningRateSchedule(shape: .wsd, peak: 2e-4, warmupSteps: 5, totalSteps: 20, decayRatio: 0.3),
   ]
 
   // Made by Tests/Golden/schedules.py.
@@ -60,6 +61,11 @@ import Testing
       0, 6.66666667e-06, 1.33333333e-05, 2e-05, 2.66666667e-05, 3.33333333e-05, 4e-05, 4.66666667e-05,
       5.33333333e-05, 6e-05, 6.66666667e-05, 7.33333333e-05, 8e-05, 8.66666667e-05, 9.33333333e-05, 0.0001,
       0.000106666667, 0.000113333333, 0.00012, 0.000126666667,
+    ],
+    // warmup_stable_decay, warm-up 5, {'num_decay_steps': 6}
+    [
+      0, 4e-05, 8e-05, 0.00012, 0.00016, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002, 0.0002,
+      0.0002, 0.00018660254, 0.00015, 0.0001, 5e-05, 1.33974596e-05,
     ],
   ]
 

@@ -64,7 +64,7 @@ struct SampleModelTests {
     let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
     try adapter.initialize(seed: configuration.seed)
     model.attach(adapter)
-    let optimizer = try AdapterOptimizer(adapter, on: model.device)
+    let optimizer = try Optimizer(adapter, on: model.device)
     let schedule = LearningRateSchedule(configuration, totalSteps: steps)
     for step in 0..<steps {
       let microBatches = (0..<2).map { micro in

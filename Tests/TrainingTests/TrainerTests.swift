@@ -3,6 +3,7 @@ import Glibc
 import JSONValues
 import ModelFiles
 import Models
+import Tensors
 import TestSupport
 import Testing
 
@@ -46,13 +47,16 @@ import Testing
   private func trainer(
     _ configuration: TrainingConfiguration, _ name: String, data: TokenizedDataset? = nil,
     evalData: TokenizedDataset? = nil, model: LanguageModel? = nil, compute: CPUDevice.Compute = .float32,
-    startingFrom start: AdapterSum? = nil
+    startingFrom start: AdapterSum? = nil, sampler: Trainer.Sampler? = nil,
+    began: Double = MonotonicClock.now()
   ) throws -> Trainer {
     let path = "\(folder.path)/\(name)"
     let model = try model ?? LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: compute))
     return try Trainer(
       model, data: data ?? self.data(), evalData: evalData, configuration: configuration,
-      folder: configuration.resume ? .resume(path) : .create(path), startingFrom: start)
+      folder: configuration.resume
+        ? .resume(path, saveLimit: configuration.saveLimit) : .create(path, saveLimit: configuration.saveLimit),
+      startingFrom: start, sampler: sampler, began: began)
   }
 
   /// Everything that a finished run leaves, times apart.
@@ -60,10 +64,11 @@ import Testing
     let run = "\(folder.path)/\(name)"
     let checkpoint = "\(run)/checkpoints/step-0000\(step)"
     var files: [String: [UInt8]] = [:]
-    for file in [
-      "\(run)/adapter_model.safetensors", "\(checkpoint)/adapter_model.safetensors",
-      "\(checkpoint)/optimizer.safetensors", "\(checkpoint)/trainer_state.json",
-    ] {
+    let names = Folders.names(in: checkpoint)
+    #expect(names.contains("optimizer.safetensors") && names.contains("trainer_state.json"))
+    let results = ["adapter_model.safetensors", "model.safetensors"].filter { names.contains($0) }
+    #expect(results.count == 1)
+    for file in results.map({ "\(run)/\($0)" }) + names.map({ "\(checkpoint)/\($0)" }) {
       let bytes = try #require(TemporaryFolder.bytes(of: file))
       files[String(file.dropFirst(run.utf8.count))] = bytes
     }
@@ -88,6 +93,21 @@ import Testing
       $0.packing = true
       $0.scheduler = .cosine
     },
+    Variant(testDescription: "8-bit AdamW, LoRA+, noise") {
+      $0.optimizer = .adamw8bit
+      $0.loraPlusRatio = 4
+      $0.neftuneAlpha = 5
+    },
+    Variant(testDescription: "running average, DoRA") {
+      $0.emaDecay = 0.8
+      $0.useDoRA = true
+    },
+    Variant(testDescription: "all weights, early stopping") {
+      $0.full = true
+      $0.learningRate = 1e-3
+      $0.earlyStoppingPatience = 5
+      $0.evalSteps = 3
+    },
   ])
   func anInterruptedRunEndsAsAnUnbrokenOne(_ variant: Variant) throws {
     let configuration = configuration(variant.change)
@@ -101,7 +121,7 @@ import Testing
       let part = try trainer(resumed, "parts", evalData: evalData, compute: variant.compute)
       let summary = try part.run { $0.step == stop ? .stop : .continue }
       #expect(summary.steps == stop && summary.stoppedEarly)
-      #expect(TemporaryFolder.bytes(of: "\(folder.path)/parts/adapter_model.safetensors") != nil)
+      #expect(Folders.names(in: "\(folder.path)/parts").contains { $0.hasSuffix("model.safetensors") })
     }
     // As if the process had died after step 9 was logged and before it was saved: back to step 8.
     TemporaryFolder.removeAll("\(folder.path)/parts/checkpoints/step-000009")
@@ -157,7 +177,9 @@ import Testing
     let run = try trainer(wild, "run")
     let error = #expect(throws: TrainingError.self) { try run.run() }
     let message = error?.description ?? ""
-    #expect(message.hasPrefix("step 2: the ") && message.contains("lower --learning-rate") && !message.contains("\n"))
+    // Five steps may be skipped in a row.
+    #expect(message.hasPrefix("step 7: the ") && message.contains("lower --learning-rate") && !message.contains("\n"))
+    #expect(message.contains("for 6 steps in a row") && message.contains("step-000001 is the last good checkpoint"))
     let store = CheckpointStore(runPath: "\(folder.path)/run")
     #expect(store.entries.map(\.step) == [1])
     #expect(store.latest().entry?.step == 1 && store.latest().damaged.isEmpty)
@@ -170,7 +192,7 @@ import Testing
     }
     let model = try LanguageModel(Checkpoint.open(path: broken.path), on: CPUDevice(compute: .float32))
     let first = #expect(throws: TrainingError.self) {
-      try trainer(configuration(), "broken", model: model).run()
+      try trainer(configuration { $0.maxSkippedSteps = 0 }, "broken", model: model).run()
     }
     #expect(first?.description.hasPrefix("step 1: the loss is ") == true)
     #expect(CheckpointStore(runPath: "\(folder.path)/broken").entries.isEmpty)
@@ -249,7 +271,7 @@ import Testing
     }
     let loaded = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
     try loaded.loadAdapters(from: ["first", "other"].map { "\(folder.path)/\($0)" })
-    let batch = data.batch(of: 0..<2)
+    let batch = try data.batch(of: 0..<2)
     let before = try loaded.evaluate(batch)
     try loaded.loadAdapter(from: "\(folder.path)/third")
     #expect(try loaded.evaluate(batch) < before && (third.evalAfter ?? .infinity) < (third.evalBefore ?? 0))
@@ -308,10 +330,13 @@ import Testing
       let adapter = try model.makeAdapter(LoRAConfiguration(rank: 4), training: true)
       try adapter.initialize(seed: 1)
       model.attach(adapter)
-      let optimizer = try AdapterOptimizer(
-        adapter, on: model.device, options: AdapterOptimizer.Options(maxGradientNorm: bound))
+      let optimizer = try Optimizer(
+        adapter, on: model.device, options: Optimizer.Options(maxGradientNorm: bound))
       let result = try model.trainingStep([batch], optimizer, learningRate: 1e-3, seed: 1)
-      let squares = try optimizer.moments().first.reduce(0) { $0 + Double($1) * Double($1) }
+      let first = try optimizer.state().filter { $0.name.hasSuffix("first_moment") }.flatMap { tensor in
+        tensor.bytes.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+      }
+      let squares = first.reduce(0) { $0 + Double($1) * Double($1) }
       return (result.gradientNorm, squares.squareRoot())
     }
     let free = try step(0)
@@ -322,4 +347,279 @@ import Testing
     #expect(abs(clipped.firstMoment / (0.1 * free.norm / 4) - 1) < 1e-4)
     #expect(try step(free.norm * 2).firstMoment == free.firstMoment)
   }
+
+  // MARK: Guards
+
+  /// A step whose gradient is no number is skipped; the others are learned from as if it were not there.
+  @Test func aStepThatIsNoNumberIsSkippedAndCounted() throws {
+    func model() throws -> LanguageModel {
+      try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
+    }
+    /// After steps 2 and 3 something is left among the gradients, which the next step adds to.
+    func poison(_ model: LanguageModel) -> Trainer.Sampler {
+      var step = 0
+      return { _, _ in
+        defer { step += 1 }
+        if step == 2 || step == 3, let gradients = model.adapter?.gradients {
+          try [Float.nan].withUnsafeBytes { try model.device.upload($0, to: gradients.columns(0..<1)) }
+        }
+        return ""
+      }
+    }
+    let one = configuration {
+      $0.maxSteps = 8
+      $0.saveSteps = 1
+      $0.samplePrompts = ["?"]
+      $0.sampleSteps = 1
+    }
+    var seen: [TrainingProgress] = []
+    let first = try model()
+    let whole = try trainer(one, "whole", model: first, sampler: poison(first)).run {
+      seen.append($0)
+      return .continue
+    }
+    #expect(seen.map(\.isSkipped) == [false, false, true, true, false, false, false, false])
+    #expect(whole.skippedSteps == 2 && whole.steps == 8 && whole.lastLoss?.isFinite == true)
+    // Nothing is saved while steps are skipped, and every skipped one has its line.
+    let store = CheckpointStore(runPath: "\(folder.path)/whole")
+    #expect(store.entries.map(\.step) == [1, 2, 5, 6, 7, 8])
+    let metrics = try #require(TemporaryFolder.text(of: "\(folder.path)/whole/metrics.jsonl"))
+    #expect(metrics.split(separator: "\n").count { $0.contains("\"skipped\": true") } == 2)
+    #expect(metrics.contains("\"grad_norm\": null"))
+
+    // Interrupted after the two, it ends with the same bits.
+    let second = try model()
+    _ = try trainer(one, "parts", model: second, sampler: poison(second)).run { $0.step == 4 ? .stop : .continue }
+    var resumed = one
+    resumed.resume = true
+    _ = try trainer(resumed, "parts") { _, _ in "" }.run()
+    for file in ["adapter_model.safetensors", "checkpoints/step-000008/optimizer.safetensors"] {
+      #expect(
+        TemporaryFolder.bytes(of: "\(folder.path)/whole/\(file)")
+          == TemporaryFolder.bytes(of: "\(folder.path)/parts/\(file)"))
+    }
+    // One fewer may be skipped: the run stops, with the checkpoint from before.
+    var strict = one
+    strict.maxSkippedSteps = 1
+    strict.saveSteps = 2
+    let third = try model()
+    let error = #expect(throws: TrainingError.self) {
+      try trainer(strict, "strict", model: third, sampler: poison(third)).run()
+    }
+    #expect(error?.description.contains("for 2 steps in a row") == true)
+    #expect(CheckpointStore(runPath: "\(folder.path)/strict").latest().entry?.step == 2)
+  }
+
+  @Test func aLossThatLeapsIsFlaggedAndARisingOneIsNot() {
+    var random = SeededRandom(seed: 3)
+    var watch = LossWatch()
+    var flagged: [Int] = []
+    for step in 0..<200 {
+      let noise = Double.random(in: -0.2..<0.2, using: &random)
+      let leap = step == 5 || step == 100 || step == 101 ? 4.0 : 0
+      if watch.isSpike(2 + 2 / Double(step + 1) + noise + leap) { flagged.append(step) }
+    }
+    // Step 5 is within the warm-up, in which nothing is known yet.
+    #expect(flagged == [100, 101])
+    let before = watch
+    let isSpike = watch.isSpike(.nan)
+    #expect(!isSpike && watch == before)
+    // A new level is accepted after a while, and a slow rise is none.
+    var (leaps, rises) = (0, 0)
+    for _ in 0..<100 where watch.isSpike(6) { leaps += 1 }
+    for step in 0..<500 where watch.isSpike(6 + Double(step) * 0.01) { rises += 1 }
+    #expect(leaps > 0 && leaps < 40 && rises == 0)
+  }
+
+  @Test func aRunForWhichTheDiskIsTooSmallDoesNotBegin() throws {
+    let endless = configuration {
+      $0.maxSteps = 1_000_000_000
+      $0.saveSteps = 1
+    }
+    let run = try trainer(endless, "run")
+    let error = #expect(throws: RunError.self) { try run.run() }
+    #expect(error?.description.contains("too little space") == true)
+    #expect(error?.description.contains("--save-limit") == true)
+    #expect(TemporaryFolder.text(of: "\(folder.path)/run/metrics.jsonl") == "")
+    // With a limit the same run needs little.
+    let needs = DiskNeeds(checkpoint: 1000, result: 10, saves: 1_000_000_000, limit: 2, metricsLines: 5)
+    #expect(needs.byteCount(existing: 0) == 4 * 1000 + 10 + 2000 + 1 << 20)
+    #expect(needs.byteCount(existing: 3) == 1000 + 10 + 2000 + 1 << 20)
+    #expect(
+      DiskNeeds(checkpoint: .max, result: 1, saves: 2, limit: nil, metricsLines: 0).byteCount(existing: 0) == .max)
+  }
+
+  // MARK: Stop and go
+
+  @Test func theTimeLimitSavesAndTheRunGoesOn() throws {
+    _ = try trainer(configuration(), "whole").run()
+    var limited = configuration { $0.maxTime = 1000 }
+    // The time began long ago: every process does one step.
+    for step in 1...3 {
+      limited.resume = step > 1
+      let summary = try trainer(limited, "parts", began: MonotonicClock.now() - 2000).run()
+      #expect(summary.end == .timeLimit && summary.stoppedEarly && summary.steps == step)
+      #expect(CheckpointStore(runPath: "\(folder.path)/parts").latest().entry?.step == step)
+    }
+    let rest = try trainer(limited, "parts").run()
+    #expect(rest.end == .finished && rest.steps == 11)
+    let (expected, found) = (try remains("whole", step: 11), try remains("parts", step: 11))
+    for (name, bytes) in expected where name != "metrics" { #expect(found[name] == bytes, "\(name)") }
+  }
+
+  @Test(arguments: [
+    ("90", 90.0), ("90s", 90), ("1.5h", 5400), ("1h30m", 5400), ("2d", 172_800), ("0.5", 0.5),
+  ])
+  func durations(text: String, seconds: Double) { #expect(parseDuration(text) == seconds) }
+
+  @Test(arguments: ["", "h", "1x", "-3", "nan", "1h30", "1 h", "inf"]) func noDurations(text: String) {
+    #expect(parseDuration(text) == nil)
+  }
+
+  /// A failure to write ends the run with its error, and is not lost with the thread that met it.
+  @Test func aSaveThatFailsIsToldAtTheNext() throws {
+    struct Full: Error {}
+    let work = BackgroundWork()
+    try work.start { throw Full() }
+    #expect(throws: Full.self) { try work.start {} }
+    try work.start {}
+    try work.finish()
+    try work.finish()
+  }
+
+  // MARK: Evaluation
+
+  @Test func aShareIsHeldOutAndEvaluated() throws {
+    let share = try HeldOutShare(of: 11, share: 0.25, seed: 7)
+    #expect(share.heldOut.count == 3 && (share.heldOut + share.training).sorted() == Array(0..<11))
+    #expect(try HeldOutShare(of: 11, share: 0.25, seed: 7) == share)
+    #expect(try HeldOutShare(of: 11, share: 0.25, seed: 8) != share)
+    #expect(try HeldOutShare(of: 2, share: 0.99, seed: 1).training.count == 1)
+    #expect(try HeldOutShare(of: 2, share: 0.01, seed: 1).heldOut.count == 1)
+    #expect(throws: TrainingError.self) { try HeldOutShare(of: 1, share: 0.5, seed: 1) }
+
+    let shared = configuration {
+      $0.evalShare = 0.25
+      $0.maxSteps = nil
+      $0.epochs = 1
+    }
+    let run = try trainer(shared, "run")
+    #expect(run.heldOutCount == 3 && run.totalSteps == 2)
+    let data = try data()
+    let model = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
+    let heldOut = try data.batch(of: try HeldOutShare(of: 11, share: 0.25, seed: 3407).heldOut)
+    let expected = try model.evaluate(heldOut) / Double(heldOut.trainedTokenCount)
+    let summary = try run.run()
+    #expect(abs((summary.evalBefore ?? 0) / expected - 1) < 1e-5)
+    // One epoch sees every other example once.
+    #expect(summary.tokens == data.counts.tokens - heldOut.tokens.count)
+  }
+
+  @Test func aRunEndsWhenTheHeldOutLossNoLongerFalls() throws {
+    let change: (inout TrainingConfiguration) -> Void = {
+      $0.maxSteps = 400
+      $0.learningRate = 3e-2
+      $0.scheduler = .constant
+      $0.evalSteps = 3
+      $0.earlyStoppingPatience = 3
+      $0.saveSteps = 2
+      $0.saveLimit = 2
+      $0.loadBestAtEnd = true
+    }
+    // What is learned has nothing to do with what is held out, so the loss rises soon.
+    let (learned, heldOut) = (try data("{\"text\": \"aaaaaaaa\"}\n"), try data("{\"text\": \"zyxwv qrst\"}\n"))
+    let summary = try trainer(configuration(change), "run", data: learned, evalData: heldOut).run()
+    let best = try #require(summary.best)
+    #expect(summary.end == .earlyStopping && !summary.stoppedEarly && summary.steps == best.step + 9)
+    let store = CheckpointStore(runPath: "\(folder.path)/run", limit: 2)
+    #expect(store.bestStep == best.step)
+    // The best one and the last two, of which the end is one.
+    let steps = store.entries.map(\.step)
+    #expect(steps.count == 3 && steps.first == best.step && steps.last == summary.steps)
+    for entry in store.entries { try store.verify(entry) }
+    // The folder's adapter is the best one.
+    let model = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
+    try model.loadAdapter(from: summary.adapterPath)
+    let batch = try heldOut.batch(of: 0..<1)
+    #expect(abs(try model.evaluate(batch) / Double(batch.trainedTokenCount) - best.loss) < 1e-6)
+    // Resumed, it ends at once.
+    let resumed = configuration {
+      change(&$0)
+      $0.resume = true
+    }
+    let again = try trainer(resumed, "run", data: learned, evalData: heldOut).run()
+    #expect(again.end == .earlyStopping && again.steps == summary.steps)
+  }
+
+  @Test func promptsAreAnsweredOnTheWay() throws {
+    let asked = configuration {
+      $0.maxSteps = 5
+      $0.samplePrompts = ["one", "two"]
+      $0.sampleSteps = 2
+      $0.sampleTokens = 9
+      $0.logSteps = 100
+    }
+    var calls: [String] = []
+    let run = try trainer(asked, "run") { prompt, limit in
+      calls.append(prompt)
+      #expect(limit == 9)
+      return "\(prompt) \(calls.count)\n"
+    }
+    var seen: [Int: [SampleAnswer]] = [:]
+    try _ = run.run {
+      seen[$0.step] = $0.samples
+      return .continue
+    }
+    #expect(calls == Array(repeating: ["one", "two"], count: 4).flatMap(\.self))
+    #expect(seen[2]?.map(\.answer) == ["one 3\n", "two 4\n"] && seen[3] == [])
+    let metrics = try #require(TemporaryFolder.text(of: "\(folder.path)/run/metrics.jsonl"))
+    let lines = try metrics.split(separator: "\n").map { try JSONValue.parse(String($0)) }
+    #expect(lines.map { $0["step"]?.integer } == [0, 2, 4, 5])
+    #expect(lines[1]["samples"]?[1]?["answer"]?.string == "two 4\n")
+    #expect(lines[1]["loss"]?.double != nil)
+  }
+
+  // MARK: Groups
+
+  @Test func bLearnsFasterWithLoRAPlusAndVectorsAreNotDecayed() throws {
+    let model = try LanguageModel(
+      Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32), directions: [.forward, .backward])
+    func learned(_ options: Optimizer.Options) throws -> (adapter: Adapter, before: [Float], after: [Float]) {
+      let adapter = try model.makeAdapter(LoRAConfiguration(rank: 2), training: true)
+      var random = SeededRandom(seed: 5)
+      try adapter.set((0..<adapter.count).map { _ in Float.random(in: -1..<1, using: &random) })
+      model.attach(adapter)
+      let before = try adapter.values()
+      let optimizer = try Optimizer(adapter, on: model.device, options: options)
+      _ = try model.trainingStep([data().batch(of: 0..<4)], optimizer, learningRate: 1e-3, seed: 1)
+      return (adapter, before, try adapter.values())
+    }
+    let plain = try learned(.init(weightDecay: 0))
+    let plus = try learned(.init(weightDecay: 0, loraPlusRatio: 16))
+    let boundary = plain.adapter.boundary
+    #expect(plus.after[..<boundary] == plain.after[..<boundary])
+    for index in boundary..<plain.after.count {
+      let (one, many) = (plain.after[index] - plain.before[index], plus.after[index] - plus.before[index])
+      #expect(abs(many - 16 * one) < 1e-5)
+    }
+    let optimizer = try Optimizer(
+      VectorsAndMatrices(on: model.device), on: model.device, options: .init(weightDecay: 0.5))
+    #expect(optimizer.groups.map(\.range) == [0..<6, 6..<9] && optimizer.groups.map(\.weightDecay) == [0.5, 0])
+  }
+}
+
+/// Six elements of two matrices and a vector of three.
+private final class VectorsAndMatrices: LearnedParameters {
+  let parts = [
+    LearnedPart(name: "a", rows: 2, columns: 2, range: 0..<4, role: .matrix),
+    LearnedPart(name: "b", rows: 1, columns: 2, range: 4..<6, role: .matrix),
+    LearnedPart(name: "c", rows: 1, columns: 3, range: 6..<9, role: .vector),
+  ]
+  let parameters: Tensor
+  let gradients: Tensor? = nil
+  init(on device: any Device) throws { parameters = try device.tensor([Float](repeating: 1, count: 9)) }
+  func finishGradients() {}
+  func refresh() {}
+  func load(folder: String) {}
+  func snapshot(of vector: Tensor, baseModel: String?) throws -> any LearnedSnapshot { throw ModelError("no file") }
 }

@@ -41,7 +41,7 @@ import Testing
   @Test(arguments: [
     ("learning-rate", "fast", "learning-rate: \"fast\" is not a number"),
     ("batch-size", "1.5", "batch-size: \"1.5\" is not a whole number"),
-    ("lr-scheduler", "step", "lr-scheduler: \"step\" is not one of linear, cosine, constant"),
+    ("lr-scheduler", "step", "lr-scheduler: \"step\" is not one of linear, cosine, constant, wsd"),
     ("packing", "maybe", "packing: \"maybe\" is not true or false"),
     ("memory", "lots", "memory: \"lots\" is not a size such as 24GB or 512MiB"),
     ("seed", "", "seed: needs a whole number"),

@@ -16,3 +16,5 @@
 #include "swiglu.h"
 #include "threads.h"
 #include "types.h"
+#include "columns.h"
+#include "adamw8bit.h"

@@ -19,3 +19,8 @@ void sl_dropout(int64_t rows, int64_t columns, const void *x, int64_t ldx, void 
 /// dx += g / (1 - p) where kept; g is fp32.
 void sl_dropout_backward(int64_t rows, int64_t columns, const float *g, int64_t ldg, void *dx, int64_t lddx,
                          sl_dtype dtype, float probability, uint64_t seed, uint64_t stream);
+
+/// x += uniform noise in ±bound: Philox of (r · columns + c, stream) under the key `seed`, as dropout draws.
+void sl_add_noise(int64_t rows, int64_t columns, float *x, int64_t ldx, float bound, uint64_t seed, uint64_t stream);
+/// average = keep · average + (1 - keep) · x, over `count` dense elements.
+void sl_mix(int64_t count, const float *x, float *average, float keep);

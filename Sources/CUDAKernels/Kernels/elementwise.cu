@@ -204,3 +204,28 @@ KERNEL(256, 1) random_bf16(i64 rows, i64 columns, u16 *y, i64 ldy, float bound, 
     store8(y + row * ldy + column, value, columns - column, aligned);
   }
 }
+
+/// x += uniform noise in ±bound, as the CPU draws it.
+KERNEL(256, 1) add_noise(i64 rows, i64 columns, float *x, i64 ld, float bound, u64 seed, u64 stream, int aligned) {
+  EACH_EIGHT(rows, columns) {
+    Eight value = load8(x + row * ld + column, columns - column, aligned);
+    u64 index = (u64)row * (u64)columns + (u64)column;
+    u32 random[4];
+    u64 drawn = ~(u64)0;
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      u64 at = index + i;
+      if (at / 4 != drawn) drawn = at / 4, philox(drawn, stream, seed, random);
+      u32 lane = (u32)at % 4;
+      u32 bits = lane < 2 ? (lane == 0 ? random[0] : random[1]) : (lane == 2 ? random[2] : random[3]);
+      value.v[i] += ((float)(bits >> 8) * (1.0f / 8388608.0f) - 1.0f) * bound;
+    }
+    store8(x + row * ld + column, value, columns - column, aligned);
+  }
+}
+
+/// average = keep · average + rest · x.
+KERNEL(256, 1) mix(i64 count, const float *x, float *average, float keep, float rest) {
+  for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (i64)gridDim.x * blockDim.x)
+    average[i] = keep * average[i] + rest * x[i];
+}

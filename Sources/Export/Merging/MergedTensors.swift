@@ -26,6 +26,9 @@ public struct MergedTensors: Sendable {
   public init(
     _ checkpoint: Checkpoint, adapters: [AdapterFile] = [], layout: Conversion.Layout = .llama
   ) throws(ModelFileError) {
+    if let odd = adapters.first(where: { $0.configuration.usesDoRA }) {
+      throw ModelFileError(odd.folder, "this is a DoRA adapter, which scales rows; merging it is not supported")
+    }
     self.checkpoint = checkpoint
     self.layout = layout
     var additions = try Self.additions(adapters, to: checkpoint.configuration)

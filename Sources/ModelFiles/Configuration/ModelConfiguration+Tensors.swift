@@ -1,4 +1,7 @@
 extension ModelConfiguration {
+  /// Whether checkpoints of this architecture hold queries, keys and values in one tensor, as Phi-3's do.
+  public var storesFusedTensors: Bool { ModelFamily.named(architecture)?.rotatesPartially ?? false }
+
   /// Names and shapes of the tensors of a checkpoint in the Llama layout, in the order of the computation.
   public var tensors: [(name: String, shape: [Int])] {
     var tensors = [(name: "model.embed_tokens.weight", shape: [vocabularySize, hiddenSize])]

@@ -129,15 +129,20 @@ public func synchronizeFolder(_ path: String) throws(ModelFileError) {
 
 /// Refuses with one clear line when a folder's disk has less free space than a file needs.
 public func checkFreeSpace(in folder: String, for path: String, byteCount: Int) throws(ModelFileError) {
-  guard byteCount > 0 else { return }
+  guard byteCount > 0, let free = freeSpace(in: folder), byteCount > free else { return }
+  throw ModelFileError(
+    path,
+    "the disk has too little space: \(megabytes(UInt64(byteCount))) MB are needed, \(megabytes(UInt64(free))) MB are free"
+  )
+}
+
+/// Bytes that a folder's disk has free for this user; nil where the file system does not say.
+public func freeSpace(in folder: String) -> Int? {
   var status = statvfs()
-  guard statvfs(folder, &status) == 0 else { return }
+  guard statvfs(folder, &status) == 0 else { return nil }
   let (free, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
   // Some file systems report no size at all.
-  if overflow || status.f_blocks == 0 || UInt64(byteCount) <= free { return }
-  throw ModelFileError(
-    path, "the disk has too little space: \(megabytes(UInt64(byteCount))) MB are needed, \(megabytes(free)) MB are free"
-  )
+  return overflow || status.f_blocks == 0 ? nil : Int(clamping: free)
 }
 
 private func megabytes(_ count: UInt64) -> UInt64 { count / 1_000_000 + (count % 1_000_000 == 0 ? 0 : 1) }

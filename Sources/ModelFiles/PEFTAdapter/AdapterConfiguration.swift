@@ -14,6 +14,8 @@ public struct AdapterConfiguration: Sendable, Equatable {
   public var dropout: Double
   /// Whether the scale is alpha / √rank.
   public var usesRSLoRA: Bool
+  /// Whether rows have magnitudes (DoRA).
+  public var usesDoRA: Bool
   /// The projections that have an adapter.
   public var targetModules: [String]
   /// Name or path of the model that the adapter was trained on.
@@ -23,7 +25,7 @@ public struct AdapterConfiguration: Sendable, Equatable {
 
   /// A configuration; the defaults are those of a run.
   public init(
-    rank: Int = 16, alpha: Double = 16, dropout: Double = 0, usesRSLoRA: Bool = false,
+    rank: Int = 16, alpha: Double = 16, dropout: Double = 0, usesRSLoRA: Bool = false, usesDoRA: Bool = false,
     targetModules: [String] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     baseModel: String? = nil, layers: [Int]? = nil
   ) {
@@ -31,6 +33,7 @@ public struct AdapterConfiguration: Sendable, Equatable {
     self.alpha = alpha
     self.dropout = dropout
     self.usesRSLoRA = usesRSLoRA
+    self.usesDoRA = usesDoRA
     self.targetModules = targetModules
     self.baseModel = baseModel
     self.layers = layers
@@ -66,7 +69,7 @@ extension AdapterConfiguration {
       "peft_version": "0.21.2", "qalora_group_size": 16, "r": .integer(rank),
       "rank_pattern": .object(JSONObject(rankPattern.entries.map { ($0.name, .integer($0.value)) })), "revision": .null,
       "target_modules": .array(targetModules.map { .string($0) }), "target_parameters": .null,
-      "task_type": "CAUSAL_LM", "trainable_token_indices": .null, "use_bdlora": .null, "use_dora": false,
+      "task_type": "CAUSAL_LM", "trainable_token_indices": .null, "use_bdlora": .null, "use_dora": .bool(usesDoRA),
       "use_qalora": false, "use_rslora": .bool(usesRSLoRA), "velora_config": .null,
     ])
   }
@@ -103,6 +106,7 @@ extension AdapterConfiguration {
     guard (0..<1).contains(dropout) else { throw ModelFileError(path, "`lora_dropout` must be from 0 to below 1") }
     self.init(
       rank: rank, alpha: alpha, dropout: dropout, usesRSLoRA: object["use_rslora"]?.bool ?? false,
+      usesDoRA: object["use_dora"]?.bool ?? false,
       targetModules: try Self.targetModules(object["target_modules"], path),
       baseModel: object["base_model_name_or_path"]?.string,
       layers: try Self.layers(object["layers_to_transform"], path))
@@ -180,7 +184,7 @@ extension AdapterConfiguration {
   private static let knownFields = Set(AdapterConfiguration().json.object?.keys ?? [])
 
   private static let flags: [(String, String)] = [
-    ("use_dora", "DoRA adapters"), ("lora_bias", "adapters with a bias in B"),
+    ("lora_bias", "adapters with a bias in B"),
     ("use_qalora", "QALoRA adapters"),
   ]
 

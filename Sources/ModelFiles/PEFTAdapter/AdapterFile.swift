@@ -18,6 +18,8 @@ public struct AdapterFile: Sendable {
     public let b: StoredTensor
     /// What B · A · x is multiplied with.
     public let scale: Double
+    /// DoRA's magnitudes, `[output width]`; nil without.
+    public let magnitude: StoredTensor?
 
     /// Rows of A, columns of B.
     public var rank: Int { a.shape.first ?? 0 }
@@ -51,6 +53,11 @@ public struct AdapterFile: Sendable {
   /// The name of the A, or the B, of the matrix at a path such as "model.layers.0.mlp.gate_up_proj".
   package static func tensorName(path: String, isB: Bool) -> String {
     "\(prefix)\(path).lora_\(isB ? "B" : "A").weight"
+  }
+
+  /// The name of a module's magnitudes in PEFT's files.
+  public static func magnitudeName(layer: Int, module: TargetModule) -> String {
+    "\(prefix)\(module.path(layer: layer)).lora_magnitude_vector"
   }
 
   static let prefix = "base_model.model."
@@ -89,6 +96,12 @@ public struct AdapterFile: Sendable {
     var reader = AdapterReader(path: path, configuration, model: model)
     for tensor in file.tensors { try reader.add(tensor) }
     let pairs = try reader.pairs()
+    if let odd = pairs.first(where: { ($0.magnitude != nil) != configuration.usesDoRA }) {
+      throw ModelFileError(
+        path,
+        "`use_dora` is \(configuration.usesDoRA), but layer \(odd.layer)'s \(odd.projection) has "
+          + (odd.magnitude == nil ? "no magnitudes" : "magnitudes"))
+    }
     try reader.requireListed()
     return AdapterFile(folder: folder, configuration: configuration, pairs: pairs, model: model)
   }

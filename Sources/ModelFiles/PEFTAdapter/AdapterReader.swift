@@ -5,6 +5,9 @@ struct AdapterReader {
   let model: ModelConfiguration?
   private var a: [Key: StoredTensor] = [:]
   private var b: [Key: StoredTensor] = [:]
+  private var magnitudes: [Key: StoredTensor] = [:]
+
+  private enum Half { case a, b, magnitude }
 
   /// A matrix of a block that can have an adapter: a projection, or several that are stored as one.
   private struct Matrix {
@@ -37,10 +40,12 @@ struct AdapterReader {
 
   /// Takes in a tensor of the file.
   mutating func add(_ tensor: StoredTensor) throws(ModelFileError) {
-    let (key, isB) = try place(tensor.name)
+    let (key, half) = try place(tensor.name)
+    let isB = half == .b
     guard tensor.format.isDecodable else {
       throw wrong(tensor, "is stored as \(tensor.format.name); save the adapter in fp32, fp16 or bf16")
     }
+    if half == .magnitude { return try add(magnitude: tensor, key) }
     let (rank, _) = configuration.shape(of: key.matrix.path(layer: key.layer))
     guard tensor.shape.count == 2, tensor.shape[isB ? 1 : 0] == rank else {
       let expected = isB ? "[output width, \(rank)]" : "[\(rank), input width]"
@@ -63,10 +68,25 @@ struct AdapterReader {
     if isB { b[key] = tensor } else { a[key] = tensor }
   }
 
+  private mutating func add(magnitude tensor: StoredTensor, _ key: Key) throws(ModelFileError) {
+    guard key.matrix.modules.count == 1 else {
+      throw wrong(tensor, "belongs to a fused matrix (\(key.matrix.name)); DoRA adapters of those cannot be loaded")
+    }
+    guard tensor.shape.count == 1 else { throw wrong(tensor, "has the shape \(tensor.shape); a vector is needed") }
+    if let model {
+      let outputs = model.size(of: key.matrix.modules[0]).outputs
+      guard tensor.shape == [outputs], key.layer < model.layerCount else {
+        throw wrong(tensor, "has the shape \(tensor.shape) in layer \(key.layer); the model asks for [\(outputs)]")
+      }
+    }
+    if let known = magnitudes[key] { throw wrong(tensor, "stands for the same vector as \(quoted(known.name))") }
+    magnitudes[key] = tensor
+  }
+
   /// The pairs in order, fused ones cut; one half without the other is an error, and so is none at all.
   func pairs() throws(ModelFileError) -> [AdapterFile.Pair] {
     var pairs: [AdapterFile.Pair] = []
-    for key in Set(a.keys).union(b.keys).sorted() {
+    for key in Set(a.keys).union(b.keys).union(magnitudes.keys).sorted() {
       guard let a = a[key] else { throw ModelFileError(path, "lora_A of \(key.name) is missing") }
       guard let b = b[key] else { throw ModelFileError(path, "lora_B of \(key.name) is missing") }
       let (_, scale) = configuration.shape(of: key.matrix.path(layer: key.layer))
@@ -80,7 +100,10 @@ struct AdapterReader {
         if let other = pairs.first(where: { $0.layer == key.layer && $0.projection == module.rawValue }) {
           throw wrong(b, "stands for the same matrix as \(quoted(other.b.name)), fused with others and by itself")
         }
-        pairs.append(.init(layer: key.layer, projection: module.rawValue, a: shared, b: rows, scale: scale))
+        pairs.append(
+          .init(
+            layer: key.layer, projection: module.rawValue, a: shared, b: rows, scale: scale,
+            magnitude: magnitudes[key]))
         start += outputs
       }
     }
@@ -104,7 +127,7 @@ struct AdapterReader {
   }
 
   /// Layer, matrix and half that a name stands for.
-  private func place(_ name: String) throws(ModelFileError) -> (Key, isB: Bool) {
+  private func place(_ name: String) throws(ModelFileError) -> (Key, Half) {
     func wrong(_ message: String) -> ModelFileError { ModelFileError(path, "tensor \(quoted(name)) \(message)") }
     guard name.hasPrefix(AdapterFile.prefix) else {
       throw wrong("is none of a PEFT adapter: its name must start with \"\(AdapterFile.prefix)\"")
@@ -115,10 +138,16 @@ struct AdapterReader {
         "is a layer saved whole, as PEFT does beside adapters of embeddings and heads, which cannot be loaded")
     }
     // "weight", and before it the adapter's name where a state dictionary was saved as it was.
-    guard parts.popLast() == "weight" else { throw wrong("is none of a LoRA adapter") }
+    // Magnitudes are a parameter of their own, or the weight of a module, as PEFT's versions have it.
+    let ends = parts.last == "weight"
+    if ends { parts.removeLast() }
     if parts.last == "default" { parts.removeLast() }
-    let half = parts.popLast()
-    guard half == "lora_A" || half == "lora_B" else {
+    let half: Half
+    switch parts.popLast() {
+    case "lora_A" where ends: half = .a
+    case "lora_B" where ends: half = .b
+    case "lora_magnitude_vector": half = .magnitude
+    default:
       throw wrong("is none of a LoRA adapter: expected lora_A.weight or lora_B.weight at its end")
     }
     guard parts.count == 5, parts[0] == "model", parts[1] == "layers", let layer = Int(parts[2]), layer >= 0,
@@ -128,7 +157,7 @@ struct AdapterReader {
       let known = Matrix.all.map(\.name).joined(separator: ", ")
       throw wrong("adapts \(quoted(parts.joined(separator: "."))); only \(known) of a layer can have an adapter")
     }
-    return (Key(layer: layer, index: index), half == "lora_B")
+    return (Key(layer: layer, index: index), half)
   }
 
   private func wrong(_ tensor: StoredTensor, _ message: String) -> ModelFileError {

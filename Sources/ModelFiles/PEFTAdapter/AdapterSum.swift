@@ -16,6 +16,9 @@ public struct AdapterSum: Sendable {
   /// Sums adapters that were opened for one model; throws when there is none.
   public init(_ files: [AdapterFile]) throws(ModelFileError) {
     guard let first = files.first else { throw ModelFileError("adapter", "there is no adapter to sum") }
+    if files.count > 1, let odd = files.first(where: { $0.configuration.usesDoRA }) {
+      throw ModelFileError(odd.folder, "this is a DoRA adapter, which cannot be summed with others; take it alone")
+    }
     let all = files.flatMap(\.pairs)
     pairs = Dictionary(grouping: all) { Self.key($0.layer, $0.projection) }
     layers = Set(all.map(\.layer)).sorted()
@@ -64,6 +67,12 @@ public struct AdapterSum: Sendable {
       start += pair.rank
     }
     return (a, b)
+  }
+
+  /// DoRA's magnitudes of a projection; `nil` where it has none.
+  public func magnitudes(layer: Int, module: TargetModule) throws(ModelFileError) -> [Float]? {
+    guard let magnitude = pairs[Self.key(layer, module.rawValue)]?.first?.magnitude else { return nil }
+    return try magnitude.finite()
   }
 
   private static func key(_ layer: Int, _ projection: String) -> String { "\(layer).\(projection)" }

@@ -29,6 +29,7 @@ enum TuneCommand: RunnableCommand {
       + [preview.declaration, dryRun.declaration, json.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
+    let began = MonotonicClock.now()
     let (configuration, chosen) = try resolved(arguments)
     if arguments[dryRun] { return try StandardOutput.write(configuration.yaml()) }
 
@@ -57,7 +58,7 @@ enum TuneCommand: RunnableCommand {
       options.strict = configuration.strict
       let model = try Model.load(configuration.model, at: ModelOptions.path(configuration.model), options: options)
       do {
-        return try FineTuning(model: model, configuration: configuration, chosen: chosen)
+        return try FineTuning(model: model, configuration: configuration, chosen: chosen, began: began)
       } catch let error as TrainingConfigurationError {
         throw InputFailure("--\(error.option): \(error.reason)")
       }
@@ -68,14 +69,32 @@ enum TuneCommand: RunnableCommand {
     defer { line.finish() }
     let summary = try tuning.run { progress in
       line.show(ProgressLine.Step(progress), at: MonotonicClock.now())
+      if !progress.samples.isEmpty { line.finish() }
+      for sample in progress.samples { StandardError.write(Self.text(of: sample)) }
       return Interruption.isRequested ? .stop : .continue
     }
     line.finish()
-    try report(summary, asJSON: arguments[json])
-    if summary.stoppedEarly, Interruption.isRequested {
-      StandardError.write("swiftlet: stopped and saved; the same command with --resume goes on\n")
-      throw Interruption.error
+    try report(summary, isFull: configuration.full, asJSON: arguments[json])
+    if summary.stoppedEarly {
+      let why = summary.end == .timeLimit ? "the time is over" : "stopped"
+      StandardError.write("swiftlet: \(why), saved at step \(summary.steps); this goes on:\n\(resumingCommand)\n")
     }
+  }
+
+  /// The command line of this process with `--resume`, as a shell reads it.
+  private static var resumingCommand: String {
+    var words = CommandLine.arguments
+    if !words.contains(where: { $0 == "--resume" || $0.hasPrefix("--resume=") }) {
+      // Before a `--`, after which all words are positional.
+      words.insert("--resume", at: words.firstIndex(of: "--") ?? words.endIndex)
+    }
+    return words.map(ShellWord.quoted).joined(separator: " ")
+  }
+
+  /// A prompt and its answer, a line each.
+  private static func text(of sample: SampleAnswer) -> String {
+    func line(_ text: String) -> String { text.split(whereSeparator: \.isNewline).joined(separator: " ⏎ ") }
+    return "swiftlet: asked    \(line(sample.prompt))\nswiftlet: answered \(line(sample.answer))\n"
   }
 
   /// What is about to happen, line by line.
@@ -88,6 +107,9 @@ enum TuneCommand: RunnableCommand {
           limit: SampleText.mostCharacters))
     }
     let done = tuning.stepsDone > 0 ? ", \(tuning.stepsDone) of them done" : ""
+    if tuning.configuration.evalShare != nil {
+      StandardError.write("swiftlet: \(tuning.heldOutCount) examples are held out\n")
+    }
     StandardError.write(
       """
       swiftlet: \(Formatting.count(Double(tuning.parameterCount))) parameters learn on \(tuning.model.deviceDescription)
@@ -138,17 +160,23 @@ enum TuneCommand: RunnableCommand {
       defaultText: shown, group: option.group.rawValue)
   }
 
-  private static func report(_ summary: TrainingSummary, asJSON: Bool) throws {
+  private static func report(_ summary: TrainingSummary, isFull: Bool, asJSON: Bool) throws {
     if asJSON {
       var object: JSONObject = [
         "steps": .integer(summary.steps), "tokens": .integer(summary.tokens), "seconds": .number(summary.seconds),
         "tokens_per_second": .number(summary.tokensPerSecond), "peak_bytes": .integer(summary.peakBytes),
         "adapter": .string(summary.adapterPath), "stopped_early": .bool(summary.stoppedEarly),
+        "end": .string(summary.end.rawValue), "skipped_steps": .integer(summary.skippedSteps),
+        "loss_spikes": .integer(summary.lossSpikes),
       ]
       object["first_loss"] = summary.firstLoss.map { .number($0) }
       object["last_loss"] = summary.lastLoss.map { .number($0) }
       object["eval_before"] = summary.evalBefore.map { .number($0) }
       object["eval_after"] = summary.evalAfter.map { .number($0) }
+      if let best = summary.best {
+        object["best_step"] = .integer(best.step)
+        object["best_eval_loss"] = .number(best.loss)
+      }
       return try StandardOutput.write(JSONValue.object(object).serialized() + "\n")
     }
     var text = "steps     \(summary.steps) of \(summary.totalSteps)\n"
@@ -158,9 +186,17 @@ enum TuneCommand: RunnableCommand {
     if let before = summary.evalBefore, let after = summary.evalAfter {
       text += "held out  \(Formatting.fixed(before, 4)) → \(Formatting.fixed(after, 4))\n"
     }
+    if summary.end == .earlyStopping, let best = summary.best {
+      text +=
+        "ended     the held-out loss has not fallen below \(Formatting.fixed(best.loss, 4)) of step \(best.step)\n"
+    }
+    if summary.skippedSteps > 0 {
+      text += "skipped   \(summary.skippedSteps) steps without a finite loss or gradient\n"
+    }
+    if summary.lossSpikes > 0 { text += "spikes    \(summary.lossSpikes) steps whose loss leapt\n" }
     text += "speed     \(Formatting.count(summary.tokensPerSecond)) tokens/s\n"
     text += "memory    \(Formatting.bytes(summary.peakBytes)) at most\n"
-    text += "adapter   \(summary.adapterPath)\n"
+    text += "\(isFull ? "model    " : "adapter  ") \(summary.adapterPath)\n"
     try StandardOutput.write(text)
   }
 }
@@ -170,6 +206,7 @@ extension ProgressLine.Step {
     self.init(
       step: progress.step, totalSteps: progress.totalSteps, loss: progress.loss, learningRate: progress.learningRate,
       gradientNorm: progress.gradientNorm, tokensPerSecond: progress.tokensPerSecond, eta: progress.eta,
-      evalLoss: progress.evalLoss)
+      evalLoss: progress.evalLoss, rewardAccuracy: progress.rewardAccuracy, isSkipped: progress.isSkipped,
+      isSpike: progress.isSpike)
   }
 }

@@ -11,6 +11,15 @@ struct ProgressLine {
     /// Seconds that remain.
     var eta: Double
     var evalLoss: Double?
+    /// Of pairs of answers: the share in which the better one is the likelier.
+    var rewardAccuracy: Double?
+    /// Whether the step changed nothing, because its loss or gradient was no finite number.
+    var isSkipped = false
+    /// Whether the loss leapt out of its course.
+    var isSpike = false
+
+    /// Whether the line must not be written over, nor left out of a log.
+    var isRemarkable: Bool { evalLoss != nil || isSkipped || isSpike }
   }
 
   /// In a log: seconds after which a line is due, whatever the progress.
@@ -41,9 +50,9 @@ struct ProgressLine {
       }
       return
     }
-    // An evaluation stays on the screen; the next step begins a new line.
-    write("\r\u{1B}[K" + text.prefix(max(20, columns() - 1)) + (step.evalLoss == nil ? "" : "\n"))
-    isOpen = step.evalLoss == nil
+    // What is remarkable stays on the screen; the next step begins a new line.
+    write("\r\u{1B}[K" + text.prefix(max(20, columns() - 1)) + (step.isRemarkable ? "\n" : ""))
+    isOpen = !step.isRemarkable
   }
 
   /// Ends the line, so that other text begins on one of its own.
@@ -53,7 +62,7 @@ struct ProgressLine {
   }
 
   private func isDue(_ step: Step, _ now: Double) -> Bool {
-    guard let lastLine, step.evalLoss == nil, step.step < step.totalSteps else { return true }
+    guard let lastLine, !step.isRemarkable, step.step < step.totalSteps else { return true }
     return now - lastLine.time >= Self.logInterval || (step.step - lastLine.step) * 10 >= step.totalSteps
   }
 
@@ -62,6 +71,9 @@ struct ProgressLine {
     let number = step.step.description
     let padding = String(repeating: " ", count: max(0, total.count - number.count))
     var text = "step \(padding)\(number)/\(total)  loss \(Formatting.fixed(step.loss, 4))"
+    if let accuracy = step.rewardAccuracy { text += "  won \(Formatting.fixed(100 * accuracy, 0))%" }
+    if step.isSkipped { text += "  SKIPPED: not finite" }
+    if step.isSpike { text += "  SPIKE" }
     if let evalLoss = step.evalLoss { text += "  eval \(Formatting.fixed(evalLoss, 4))" }
     text += "  lr \(Formatting.scientific(step.learningRate))  grad \(Formatting.fixed(step.gradientNorm, 3))"
     text += "  \(Formatting.count(step.tokensPerSecond)) tokens/s"

@@ -8,23 +8,35 @@ public struct BatchSource: Sendable {
   public let examples: TokenizedDataset
   /// Which of them each step sees.
   public let schedule: BatchSchedule
+  /// The examples that are trained on, where not all are.
+  private let chosen: [Int]?
   private var plan: (number: Int, epoch: BatchSchedule.Epoch)?
 
-  /// The batches of `examples`; their limit of tokens is the limit of a packed row.
-  public init(_ examples: TokenizedDataset, options: BatchSchedule.Options) {
+  /// The batches of `examples`, or of those that are `chosen`; their limit of tokens is the limit of a packed row.
+  public init(_ examples: TokenizedDataset, chosen: [Int]? = nil, options: BatchSchedule.Options) {
     var options = options
     options.maxSequenceLength = examples.options.maxSequenceLength
     self.examples = examples
+    self.chosen = chosen
+    let lengths = examples.lengths
+    var first = 0
+    let parts = examples.sources.map { source in
+      defer { first += source.count }
+      let range = first..<first + source.count
+      return BatchSchedule.Part(
+        count: chosen.map { $0.count { range.contains($0) } } ?? source.count, weight: source.weight)
+    }
     schedule = BatchSchedule(
-      lengths: examples.lengths, options: options,
-      parts: examples.sources.map { .init(count: $0.count, weight: $0.weight) })
+      lengths: chosen.map { $0.map { lengths[$0] } } ?? lengths, options: options, parts: parts)
   }
 
   /// The micro-batches of step `step` of the run, counted from 0; at least one, each with at least one trained token.
   public mutating func microBatches(ofStep step: Int) throws -> [PackedBatch] {
     let position = schedule.position(ofStep: step)
     if plan?.number != position.epoch { plan = (position.epoch, schedule.epoch(position.epoch)) }
-    return try plan?.epoch.microBatches(ofStep: position.step).map { try examples.batch(of: $0) } ?? []
+    return try plan?.epoch.microBatches(ofStep: position.step).map { batch in
+      try examples.batch(of: chosen.map { chosen in batch.map { chosen[$0] } } ?? batch)
+    } ?? []
   }
 }
 
@@ -62,6 +74,6 @@ extension LearningRateSchedule {
       ?? configuration.warmupSteps
     self.init(
       shape: configuration.scheduler, peak: configuration.learningRate, warmupSteps: warmup, totalSteps: totalSteps,
-      minimumRatio: configuration.minLearningRateRatio)
+      minimumRatio: configuration.minLearningRateRatio, decayRatio: configuration.decayRatio)
   }
 }

@@ -6,76 +6,109 @@ import Tensors
 ///
 /// On one device and thread count the same run gives the same bits, and so does a run that was interrupted and resumed.
 public final class Trainer {
+  /// Answers a prompt with the model as it is.
+  public typealias Sampler = (_ prompt: String, _ maxTokens: Int) throws -> String
+
   /// The run's folder.
   public let folder: RunFolder
   /// How much is computed twice to fit the memory.
   public let recompute: RecomputePolicy
-  private let model: LanguageModel
+  let model: LanguageModel
+  let configuration: TrainingConfiguration
+  let learned: any LearnedParameters
+  let optimizer: Optimizer
+  let metrics: MetricsLog
+  let saving = BackgroundWork()
+  let average: RunningAverage?
+  private let objective: Objective
+  var state: TrainerState
   private var batches: BatchSource
-  private let evalData: TokenizedDataset?
-  private let configuration: TrainingConfiguration
+  private let heldOut: (data: TokenizedDataset, examples: [Int])?
   private let learningRates: LearningRateSchedule
-  private let adapter: Adapter
-  private let optimizer: AdapterOptimizer
-  private let metrics: MetricsLog
-  private var state: TrainerState
-  private var evalLoss: Double?
+  private let sampler: Sampler?
+  private let began: Double
 
   /// Prepares a run, or one that goes on where its folder's latest checkpoint stands.
   /// - Parameters:
   ///   - folder: made by `RunFolder.create`, or by `RunFolder.resume` when `configuration.resume`.
   ///   - start: The adapter that a new run goes on from, whose shape the configuration has; `nil`: a fresh one.
+  ///   - sampler: answers `configuration.samplePrompts`.
+  ///   - began: when the run's time began to count (`configuration.maxTime`), by ``MonotonicClock``.
   public init(
     _ model: LanguageModel, data: TokenizedDataset, evalData: TokenizedDataset?, configuration: TrainingConfiguration,
-    folder: RunFolder, startingFrom start: AdapterSum? = nil
+    folder: RunFolder, startingFrom start: AdapterSum? = nil, sampler: Sampler? = nil,
+    began: Double = MonotonicClock.now()
   ) throws {
     self.model = model
-    self.evalData = evalData
     self.configuration = configuration
     self.folder = folder
-    batches = BatchSource(data, options: BatchSchedule.Options(configuration))
+    self.sampler = sampler
+    self.began = began
+    let share = try configuration.evalShare.map {
+      try HeldOutShare(of: data.count, share: $0, seed: configuration.seed)
+    }
+    heldOut = share.map { (data, $0.heldOut) } ?? evalData.map { ($0, Array(0..<$0.count)) }
+    batches = BatchSource(data, chosen: share?.training, options: BatchSchedule.Options(configuration))
     let totalSteps = batches.schedule.totalSteps(epochs: configuration.epochs, maxSteps: configuration.maxSteps)
     learningRates = LearningRateSchedule(configuration, totalSteps: totalSteps)
     let settings = RunSettings(configuration, data: data.fingerprint)
 
     try model.prepareForTraining()
-    adapter = try model.makeAdapter(
-      LoRAConfiguration(
-        rank: configuration.loraRank, alpha: configuration.loraAlpha, useRSLoRA: configuration.useRSLoRA,
-        dropout: configuration.loraDropout,
-        targetModules: Set(configuration.targetModules.compactMap { TargetModule(rawValue: $0) })),
-      training: true)
-    optimizer = try AdapterOptimizer(
-      adapter, on: model.device,
-      options: AdapterOptimizer.Options(
-        beta1: configuration.adamBeta1, beta2: configuration.adamBeta2, epsilon: configuration.adamEpsilon,
-        weightDecay: configuration.weightDecay, maxGradientNorm: configuration.maxGradientNorm))
+    objective = Objective(configuration)
+    let adapter = configuration.full ? nil : try model.makeAdapter(LoRAConfiguration(configuration), training: true)
+    let parameters: any LearnedParameters = try adapter ?? model.makeFullParameters()
+    learned = parameters
+    optimizer = try Optimizer(parameters, on: model.device, options: Optimizer.Options(configuration))
     state = TrainerState(totalSteps: totalSteps, settings: settings)
 
     if configuration.resume {
-      let (entry, damaged) = folder.checkpoints.latest()
-      guard let entry else {
-        throw RunError(
-          folder.path, damaged.first ?? "no checkpoint to resume from; start the run without --resume")
+      let saved = try Self.latest(in: folder, settings)
+      state = saved.state
+      try learned.load(folder: saved.path)
+      average = try configuration.emaDecay.map {
+        let average = try RunningAverage(of: parameters, decay: $0, on: model.device)
+        try average.restore(from: "\(saved.path)/\(Self.parametersFileName)")
+        return average
       }
-      let saved = try TrainerState.load(from: entry.path)
-      try settings.requireSame(as: saved.settings, in: entry.path)
-      state = saved
-      try adapter.load(AdapterFile.load(folder: entry.path, for: model.configuration))
-      try Self.restore(optimizer, adapter, step: saved.step, from: "\(entry.path)/\(Self.optimizerFileName)")
-      metrics = try MetricsLog(path: folder.metricsPath, resumedAtStep: saved.step)
+      try optimizer.restore(
+        from: "\(saved.path)/\(Self.optimizerFileName)", step: state.step - state.skippedSteps)
+      metrics = try MetricsLog(path: folder.metricsPath, resumedAtStep: state.step)
     } else {
-      if let start { try adapter.load(start) } else { try adapter.initialize(seed: configuration.seed) }
+      if let start, let adapter {
+        try adapter.load(start)
+      } else {
+        try adapter?.initialize(seed: configuration.seed)
+      }
+      average = try configuration.emaDecay.map {
+        try RunningAverage(of: parameters, decay: $0, on: model.device)
+      }
       metrics = try MetricsLog(path: folder.metricsPath)
     }
-    model.attach(adapter)
+    if let adapter { model.attach(adapter) }
 
-    let longest = max(data.counts.longest, evalData?.counts.longest ?? 0)
-    let row = configuration.packing ? max(configuration.maxSequenceLength, longest) : longest
-    let tokens = max(batches.schedule.mostTokens, configuration.batchSize * (evalData?.counts.longest ?? 0))
+    let evalLengths = heldOut.map { heldOut in
+      let lengths = heldOut.data.lengths
+      return heldOut.examples.map { lengths[$0] }
+    }
+    let tokens = max(batches.schedule.mostTokens, configuration.batchSize * (evalLengths?.max() ?? 0))
     recompute = try model.recomputePolicy(
-      configuration.recompute, tokens: tokens, context: row, budget: configuration.memory)
+      configuration.recompute, tokens: tokens, context: max(data.counts.longest, evalData?.counts.longest ?? 0),
+      budget: configuration.memory)
     try model.reserve(tokens: tokens, recompute: recompute)
+  }
+
+  /// The latest whole checkpoint, whose settings must be these.
+  private static func latest(in folder: RunFolder, _ settings: RunSettings) throws -> (
+    state: TrainerState, path: String
+  ) {
+    let (entry, damaged) = folder.checkpoints.latest()
+    guard let entry else {
+      throw RunError(
+        folder.path, damaged.first ?? "no checkpoint to resume from; start the run without --resume")
+    }
+    let saved = try TrainerState.load(from: entry.path)
+    try settings.requireSame(as: saved.settings, in: entry.path)
+    return (saved, entry.path)
   }
 
   /// Steps of the whole run.
@@ -83,140 +116,239 @@ public final class Trainer {
   /// Steps done, those of earlier processes included.
   public var stepsDone: Int { state.step }
   /// The number of learned parameters.
-  public var parameterCount: Int { adapter.count }
+  public var parameterCount: Int { learned.count }
+  /// Examples that are held out.
+  public var heldOutCount: Int { heldOut?.examples.count ?? 0 }
 
   // MARK: The loop
 
-  /// Trains until the last step, or until `onProgress` says stop; then the run is saved either way.
-  ///
-  /// A step whose loss or gradient is not finite throws; the folder then holds what was saved before it.
-  public func run(onProgress: (TrainingProgress) -> TrainingDecision = { _ in .continue }) throws -> TrainingSummary {
-    let adapterBytes = adapter.count * 4
-    try folder.checkSpace(byteCount: adapterBytes * 4 + (1 << 20))
-    let began = MonotonicClock.now()
+  /// What this process has done so far.
+  private struct Session {
+    var began = MonotonicClock.now()
     var trainingSeconds = 0.0
     var trainingTokens = 0
-    var stopped = false
-    if let evalData, state.step == 0 {
-      evalLoss = try evaluate(evalData)
-      state.firstEvalLoss = evalLoss
-      try metrics.append(MetricsLine(step: 0, evalLoss: evalLoss))
-    }
-    while state.step < state.totalSteps, !stopped {
-      let microBatches = try batches.microBatches(ofStep: state.step)
-      let learningRate = learningRates.learningRate(atStep: state.step)
-      let stepBegan = MonotonicClock.now()
-      let result = try model.trainingStep(microBatches, optimizer, learningRate: learningRate, seed: configuration.seed)
-      let seconds = MonotonicClock.now() - stepBegan
-      trainingSeconds += seconds
-      trainingTokens += result.tokens
-      note(result)
-      evalLoss = nil
-      let isLast = state.step == state.totalSteps
-      if let evalData, isLast || configuration.evalSteps.map({ state.step % $0 == 0 }) ?? false {
-        let loss = try evaluate(evalData)
-        evalLoss = loss
-      }
-      let progress = TrainingProgress(
-        step: state.step, totalSteps: state.totalSteps, loss: result.loss, learningRate: learningRate,
-        gradientNorm: result.gradientNorm, tokensPerSecond: Double(result.tokens) / max(seconds, 1e-9),
-        tokens: state.tokens, evalLoss: evalLoss,
-        eta: trainingSeconds / Double(max(1, trainingTokens)) * Double(result.tokens)
-          * Double(state.totalSteps - state.step),
-        peakBytes: (model.device.memory?.peak ?? ProcessMemory.peakByteCount))
-      if state.step % max(1, configuration.logSteps) == 0 || isLast || evalLoss != nil {
-        try metrics.append(
-          MetricsLine(
-            step: state.step, loss: result.loss, learningRate: learningRate, gradientNorm: result.gradientNorm,
-            tokensPerSecond: progress.tokensPerSecond, tokens: state.tokens, evalLoss: evalLoss))
-      }
-      stopped = onProgress(progress) == .stop && !isLast
-      let due = configuration.saveSteps > 0 && state.step % configuration.saveSteps == 0
-      let best = evalLoss.map { $0 < state.bestEvalLoss ?? .infinity } ?? false
-      if best {
-        state.bestEvalLoss = evalLoss
-        state.bestStep = state.step
-      }
-      if due || stopped || isLast || best {
-        try save()
-        if best { try folder.checkpoints.markBest(step: state.step) }
-      }
-    }
-    try adapter.save(to: folder.path, baseModel: configuration.model)
-    return TrainingSummary(
-      steps: state.step, totalSteps: state.totalSteps, firstLoss: state.firstLoss, lastLoss: state.lastLoss,
-      evalBefore: state.firstEvalLoss, evalAfter: evalLoss, tokens: state.tokens,
-      tokensPerSecond: trainingSeconds > 0 ? Double(trainingTokens) / trainingSeconds : 0,
-      seconds: MonotonicClock.now() - began, peakBytes: (model.device.memory?.peak ?? ProcessMemory.peakByteCount),
-      adapterPath: folder.path,
-      stoppedEarly: stopped)
+    var lastStepSeconds = 0.0
+    var evalLoss: Double?
   }
 
-  private func note(_ result: StepResult) {
+  /// Trains until the last step, or until `onProgress` says stop; then the run is saved either way.
+  ///
+  /// A step whose loss or gradient is not finite is skipped. More of them in a row than the configuration allows stop the run
+  /// with an error; its folder then holds the checkpoints from before.
+  public func run(onProgress: (TrainingProgress) -> TrainingDecision = { _ in .continue }) throws -> TrainingSummary {
+    try folder.checkSpace(diskNeeds)
+    var session = Session()
+    var end = TrainingEnd.finished
+    if state.step == 0 { try lookBeforeTheFirstStep(&session) }
+    while state.step < state.totalSteps, end == .finished {
+      if isPatienceSpent {
+        end = .earlyStopping
+        break
+      }
+      let progress = try step(&session)
+      let isLast = state.step == state.totalSteps
+      if onProgress(progress) == .stop, !isLast {
+        end = .stopped
+      } else if let limit = configuration.maxTime, !isLast,
+        // The next step would not be over in time.
+        MonotonicClock.now() - began + session.lastStepSeconds > limit
+      {
+        end = .timeLimit
+      }
+      let isBest = progress.evalLoss != nil && state.bestStep == state.step
+      let isDue = configuration.saveSteps > 0 && state.step % configuration.saveSteps == 0
+      // What a run leaves that breaks off for want of finite numbers is from before them.
+      let isSound = state.skippedInARow == 0
+      if state.skippedInARow > configuration.maxSkippedSteps { throw try tooManySkipped(progress) }
+      if end != .finished || isLast || isPatienceSpent || ((isDue || isBest) && isSound) { try save(isBest: isBest) }
+    }
+    try saving.finish()
+    try writeResult()
+    return summary(session, end)
+  }
+
+  /// One step, with all that its number asks for.
+  private func step(_ session: inout Session) throws -> TrainingProgress {
+    let microBatches = try batches.microBatches(ofStep: state.step)
+    let learningRate = learningRates.learningRate(atStep: state.step)
+    let began = MonotonicClock.now()
+    let result = try model.trainingStep(
+      microBatches, objective, optimizer, learningRate: learningRate, seed: configuration.seed, number: state.step)
+    if !result.isSkipped { try average?.update(step: optimizer.step) }
+    let seconds = MonotonicClock.now() - began
+    session.trainingSeconds += seconds
+    session.trainingTokens += result.tokens
+    let isSpike = note(result)
+    if state.skippedInARow > configuration.maxSkippedSteps {
+      // The run stops here: nothing more is asked of numbers that are none.
+      session.evalLoss = nil
+    } else {
+      session.evalLoss = isDue(configuration.evalSteps, heldOut != nil) ? try evaluate() : nil
+    }
+    if let loss = session.evalLoss { note(evalLoss: loss) }
+    var progress = TrainingProgress(
+      step: state.step, totalSteps: state.totalSteps, loss: result.loss, learningRate: learningRate,
+      gradientNorm: result.gradientNorm, tokensPerSecond: Double(result.tokens) / max(seconds, 1e-9),
+      tokens: state.tokens, evalLoss: session.evalLoss, rewardMargin: result.rewardMargin,
+      rewardAccuracy: result.rewardAccuracy, isSkipped: result.isSkipped, isSpike: isSpike,
+      eta: session.trainingSeconds / Double(max(1, session.trainingTokens)) * Double(result.tokens)
+        * Double(state.totalSteps - state.step),
+      peakBytes: model.device.memory?.peak ?? ProcessMemory.peakByteCount)
+    if state.skippedInARow <= configuration.maxSkippedSteps,
+      isDue(configuration.sampleSteps ?? configuration.evalSteps, !configuration.samplePrompts.isEmpty)
+    {
+      progress.samples = try answers()
+    }
+    let isLast = state.step == state.totalSteps
+    if state.step % max(1, configuration.logSteps) == 0 || isLast || progress.isWorthALine {
+      try metrics.append(MetricsLine(progress))
+    }
+    session.lastStepSeconds = MonotonicClock.now() - began
+    return progress
+  }
+
+  /// Whether something that comes every `steps`, and at the end, comes after this step.
+  private func isDue(_ steps: Int?, _ isWanted: Bool) -> Bool {
+    isWanted && (state.step == state.totalSteps || steps.map { state.step % $0 == 0 } ?? false)
+  }
+
+  private func lookBeforeTheFirstStep(_ session: inout Session) throws {
+    var line = MetricsLine(step: 0)
+    if heldOut != nil {
+      session.evalLoss = try evaluate()
+      state.firstEvalLoss = session.evalLoss
+      line.evalLoss = session.evalLoss
+    }
+    line.samples = try answers()
+    if line.evalLoss != nil || !line.samples.isEmpty { try metrics.append(line) }
+  }
+
+  private var isPatienceSpent: Bool {
+    configuration.earlyStoppingPatience.map { state.evaluationsWithoutProgress >= $0 } ?? false
+  }
+
+  private func tooManySkipped(_ progress: TrainingProgress) throws -> TrainingError {
+    try saving.finish()
+    let what =
+      progress.loss.isFinite ? "the gradient's norm is \(progress.gradientNorm)" : "the loss is \(progress.loss)"
+    let count = state.skippedInARow
+    let kept = folder.checkpoints.latest().entry.map { "; \($0.path) is the last good checkpoint" } ?? ""
+    return TrainingError(
+      "step \(state.step): \(what), \(count == 1 ? "and no step may be skipped" : "for \(count) steps in a row")"
+        + "; lower --learning-rate or look at the data of these steps\(kept)")
+  }
+
+  /// Takes in what a step did; true where its loss leapt out of its course.
+  private func note(_ result: StepResult) -> Bool {
     state.step += 1
-    let next = batches.schedule.position(ofStep: state.step)
-    (state.epoch, state.stepInEpoch) = next
+    (state.epoch, state.stepInEpoch) = batches.schedule.position(ofStep: state.step)
     state.tokens += result.tokens
     state.trainedTokens += result.trainedTokens
+    if result.isSkipped {
+      state.skippedSteps += 1
+      state.skippedInARow += 1
+      return false
+    }
+    state.skippedInARow = 0
     if state.firstLoss == nil { state.firstLoss = result.loss }
     state.lastLoss = result.loss
+    let isSpike = state.lossWatch.isSpike(result.loss)
+    if isSpike { state.lossSpikes += 1 }
+    return isSpike
   }
 
-  /// Mean loss of a dataset's trained tokens.
-  private func evaluate(_ dataset: TokenizedDataset) throws -> Double {
-    var loss = 0.0
-    var tokens = 0
-    for start in stride(from: 0, to: dataset.count, by: configuration.batchSize) {
-      let batch = try dataset.batch(of: start..<min(start + configuration.batchSize, dataset.count))
-      guard batch.trainedTokenCount > 0 else { continue }
-      loss += try model.evaluate(batch)
-      tokens += batch.trainedTokenCount
+  private func note(evalLoss: Double) {
+    let best = state.bestEvalLoss ?? .infinity
+    state.evaluationsWithoutProgress =
+      evalLoss < best - configuration.earlyStoppingThreshold ? 0 : state.evaluationsWithoutProgress + 1
+    if evalLoss < best {
+      state.bestEvalLoss = evalLoss
+      state.bestStep = state.step
     }
-    return loss / Double(max(1, tokens))
   }
 
-  // MARK: Saving
+  // MARK: Looking
 
-  private static let optimizerFileName = "optimizer.safetensors"
-
-  private func save() throws {
-    let (first, second) = try optimizer.moments()
-    try metrics.synchronize()
-    _ = try folder.checkpoints.save(step: state.step, byteCount: adapter.count * 12 + (1 << 20)) { path in
-      try adapter.save(to: path, baseModel: configuration.model)
-      try first.withUnsafeBufferPointer { first in
-        try second.withUnsafeBufferPointer { second in
-          let tensors = Self.momentNames(adapter).map { name, part, isFirst in
-            (
-              name: name, shape: [part.rows, part.columns],
-              values: UnsafeBufferPointer(rebasing: (isFirst ? first : second)[part.range])
-            )
-          }
-          try StateTensors.write(tensors, to: "\(path)/\(Self.optimizerFileName)")
+  /// Mean loss of the held-out data: of its trained tokens, or of its pairs.
+  private func evaluate() throws -> Double {
+    guard let (data, examples) = heldOut else { return .nan }
+    return try withAverage {
+      func forEachBatch(_ work: (PackedBatch) throws -> Void) throws {
+        for start in stride(from: 0, to: examples.count, by: configuration.batchSize) {
+          let batch = try data.batch(of: examples[start..<min(start + configuration.batchSize, examples.count)])
+          if batch.trainedTokenCount > 0 { try work(batch) }
         }
       }
-      try state.save(to: path)
+      var totals = objective.totals([])
+      try forEachBatch { totals.add(objective.totals([$0])) }
+      var loss = 0.0
+      try forEachBatch { loss += try objective.evaluate(model, $0, totals) }
+      return loss
     }
   }
 
-  private static func restore(_ optimizer: AdapterOptimizer, _ adapter: Adapter, step: Int, from path: String) throws {
-    var first = [Float](repeating: 0, count: adapter.count)
-    var second = first
-    try first.withUnsafeMutableBufferPointer { first in
-      try second.withUnsafeMutableBufferPointer { second in
-        let tensors = momentNames(adapter).map { name, part, isFirst in
-          (
-            name: name, shape: [part.rows, part.columns],
-            values: UnsafeMutableBufferPointer(rebasing: (isFirst ? first : second)[part.range])
-          )
-        }
-        try StateTensors.read(path, into: tensors)
+  private func answers() throws -> [SampleAnswer] {
+    guard let sampler, !configuration.samplePrompts.isEmpty else { return [] }
+    return try withAverage {
+      try configuration.samplePrompts.map {
+        SampleAnswer(prompt: $0, answer: try sampler($0, configuration.sampleTokens))
       }
     }
-    try optimizer.restore(first: first, second: second, step: step)
   }
 
-  private static func momentNames(_ adapter: Adapter) -> [(String, Adapter.Part, Bool)] {
-    adapter.parts.flatMap { [("\($0.name).first_moment", $0, true), ("\($0.name).second_moment", $0, false)] }
+  /// Runs `work` with what the run will leave: the running average, where there is one.
+  private func withAverage<Result>(_ work: () throws -> Result) throws -> Result {
+    try average?.inPlace(work) ?? work()
+  }
+
+  private func summary(_ session: Session, _ end: TrainingEnd) -> TrainingSummary {
+    TrainingSummary(
+      steps: state.step, totalSteps: state.totalSteps, firstLoss: state.firstLoss, lastLoss: state.lastLoss,
+      evalBefore: state.firstEvalLoss, evalAfter: session.evalLoss, tokens: state.tokens,
+      tokensPerSecond: session.trainingSeconds > 0 ? Double(session.trainingTokens) / session.trainingSeconds : 0,
+      seconds: MonotonicClock.now() - session.began,
+      peakBytes: model.device.memory?.peak ?? ProcessMemory.peakByteCount, adapterPath: folder.path, end: end,
+      skippedSteps: state.skippedSteps, lossSpikes: state.lossSpikes, bestStep: state.bestStep,
+      bestEvalLoss: state.bestEvalLoss)
+  }
+}
+
+extension TrainingProgress {
+  /// Whether `metrics.jsonl` gets a line for it even between two that are due.
+  var isWorthALine: Bool { evalLoss != nil || isSkipped || isSpike || !samples.isEmpty }
+}
+
+extension MetricsLine {
+  /// The line of a step.
+  init(_ progress: TrainingProgress) {
+    self.init(
+      step: progress.step, loss: progress.loss, learningRate: progress.learningRate,
+      gradientNorm: progress.gradientNorm, tokensPerSecond: progress.tokensPerSecond, tokens: progress.tokens,
+      evalLoss: progress.evalLoss)
+    rewardMargin = progress.rewardMargin
+    rewardAccuracy = progress.rewardAccuracy
+    isSkipped = progress.isSkipped
+    isSpike = progress.isSpike
+    samples = progress.samples
+  }
+}
+
+extension LoRAConfiguration {
+  /// The adapter that a configuration asks for.
+  init(_ configuration: TrainingConfiguration) {
+    self.init(
+      rank: configuration.loraRank, alpha: configuration.loraAlpha, useRSLoRA: configuration.useRSLoRA,
+      useDoRA: configuration.useDoRA, dropout: configuration.loraDropout,
+      targetModules: Set(configuration.targetModules.compactMap { TargetModule(rawValue: $0) }))
+  }
+}
+
+extension Optimizer.Options {
+  /// The rule that a configuration asks for.
+  init(_ configuration: TrainingConfiguration) {
+    self.init(
+      beta1: configuration.adamBeta1, beta2: configuration.adamBeta2, epsilon: configuration.adamEpsilon,
+      weightDecay: configuration.weightDecay, maxGradientNorm: configuration.maxGradientNorm,
+      loraPlusRatio: configuration.loraPlusRatio, isQuantized: configuration.optimizer == .adamw8bit)
   }
 }

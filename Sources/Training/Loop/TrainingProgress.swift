@@ -16,6 +16,16 @@ public struct TrainingProgress: Sendable, Equatable {
   public var tokens: Int
   /// Mean loss on the held-out data, when it was measured after this step.
   public var evalLoss: Double?
+  /// Of pairs of answers: β times what the better ones are likelier by, on average.
+  public var rewardMargin: Double?
+  /// Of pairs of answers: the share in which the better one is the likelier.
+  public var rewardAccuracy: Double?
+  /// Whether the step changed nothing, because its loss or gradient was no finite number.
+  public var isSkipped = false
+  /// Whether the loss leapt out of its course.
+  public var isSpike = false
+  /// Answers to the run's prompts after this step.
+  public var samples: [SampleAnswer] = []
   /// Seconds until the last step, at this pace.
   public var eta: Double
   /// Peak resident memory of the process so far, in bytes.
@@ -28,6 +38,18 @@ public enum TrainingDecision: Sendable {
   case `continue`
   /// Saves and ends the run; it can be resumed.
   case stop
+}
+
+/// Why a run ended.
+public enum TrainingEnd: String, Sendable {
+  /// All steps are done.
+  case finished
+  /// The caller asked; the run can be resumed.
+  case stopped
+  /// `maxTime` is over; the run can be resumed.
+  case timeLimit = "time_limit"
+  /// The held-out loss no longer falls.
+  case earlyStopping = "early_stopping"
 }
 
 /// What a run did.
@@ -54,6 +76,18 @@ public struct TrainingSummary: Sendable, Equatable {
   public var peakBytes: Int
   /// The folder with the adapter.
   public var adapterPath: String
-  /// Whether the caller stopped the run before its last step.
-  public var stoppedEarly: Bool
+  /// Why it ended.
+  public var end: TrainingEnd
+  /// Steps that were skipped because their loss or gradient was no finite number.
+  public var skippedSteps: Int
+  /// Steps whose loss leapt out of its course.
+  public var lossSpikes: Int
+  /// The lowest loss on the held-out data after a step, and the step.
+  public var best: (step: Int, loss: Double)? {
+    bestStep.flatMap { step in bestEvalLoss.map { (step, $0) } }
+  }
+  var bestStep: Int?
+  var bestEvalLoss: Double?
+  /// Whether the run ended before its last step and can go on.
+  public var stoppedEarly: Bool { end == .stopped || end == .timeLimit }
 }

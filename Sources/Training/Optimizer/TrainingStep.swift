@@ -11,6 +11,13 @@ public struct StepResult: Sendable, Equatable {
   public var tokens: Int
   /// Tokens that the loss counts.
   public var trainedTokens: Int
+  /// Of pairs of answers: mean margin of the better one, and the share of pairs in which it is the likelier one.
+  public var preference: (margin: Double, accuracy: Double)? { rewardMargin.map { ($0, rewardAccuracy ?? 0) } }
+  var rewardMargin: Double?
+  var rewardAccuracy: Double?
+
+  /// Whether the loss or the gradient was no finite number, and the parameters were therefore left as they were.
+  public var isSkipped: Bool { !loss.isFinite || !gradientNorm.isFinite }
 }
 
 extension LanguageModel {
@@ -19,27 +26,47 @@ extension LanguageModel {
   /// Every trained token of the step has the same weight, in whichever micro-batch it lies: the result is that of one
   /// large batch, to rounding.
   ///
-  /// A loss or gradient that is not finite throws, and leaves the parameters as they were.
+  /// A loss or gradient that is not finite leaves parameters and moments as they were (``StepResult/isSkipped``).
+  ///
+  /// `number`: of the step, which decides what is dropped; the optimizer's own when nil.
   public func trainingStep(
-    _ microBatches: [PackedBatch], _ optimizer: AdapterOptimizer, learningRate: Double, seed: UInt64
+    _ microBatches: [PackedBatch], _ optimizer: Optimizer, learningRate: Double, seed: UInt64, number: Int? = nil
   ) throws -> StepResult {
-    let trained = microBatches.reduce(0) { $0 + $1.trainedTokenCount }
-    guard trained > 0 else { throw TrainingError("step \(optimizer.step + 1): no token of the batch is trained on") }
-    var loss = 0.0
+    try trainingStep(
+      microBatches, Objective(method: .sft, beta: 0), optimizer, learningRate: learningRate, seed: seed, number: number)
+  }
+
+  /// One optimizer step towards an objective.
+  func trainingStep(
+    _ microBatches: [PackedBatch], _ objective: Objective, _ optimizer: Optimizer, learningRate: Double, seed: UInt64,
+    number: Int? = nil
+  ) throws -> StepResult {
+    let number = number ?? optimizer.step
+    let totals = objective.totals(microBatches)
+    guard totals.trainedTokens > 0 else {
+      throw TrainingError("step \(number + 1): no token of the batch is trained on")
+    }
+    var whole = Preference.Result()
     for (index, batch) in microBatches.enumerated() where batch.trainedTokenCount > 0 {
-      let key = DropoutKey(seed: seed, counter: UInt64(optimizer.step) << 16 | UInt64(index))
-      loss += try forwardBackward(batch, lossScale: 1 / Float(trained), dropout: key)
+      let key = DropoutKey(seed: seed, counter: UInt64(number) << 16 | UInt64(index))
+      let part = try objective.forwardBackward(self, batch, totals, key: key)
+      whole.loss += part.loss
+      whole.margin += part.margin
+      whole.won += part.won
     }
-    let norm = try optimizer.gradientNorm()
-    guard loss.isFinite, norm.isFinite else {
+    var result = StepResult(
+      loss: whole.loss, gradientNorm: try optimizer.gradientNorm(),
+      tokens: microBatches.reduce(0) { $0 + $1.tokens.count }, trainedTokens: totals.trainedTokens)
+    if totals.pairs > 0 {
+      result.rewardMargin = whole.margin / Double(totals.pairs)
+      result.rewardAccuracy = Double(whole.won) / Double(totals.pairs)
+    }
+    if result.isSkipped {
       try optimizer.clearGradients()
-      let what = loss.isFinite ? "the gradient's norm is \(norm)" : "the loss is \(loss / Double(trained))"
-      throw TrainingError("step \(optimizer.step + 1): \(what); lower --learning-rate or look at the data of this step")
+    } else {
+      try optimizer.apply(learningRate: learningRate, gradientNorm: result.gradientNorm)
     }
-    try optimizer.apply(learningRate: learningRate, gradientNorm: norm)
-    return StepResult(
-      loss: loss / Double(trained), gradientNorm: norm, tokens: microBatches.reduce(0) { $0 + $1.tokens.count },
-      trainedTokens: trained)
+    return result
   }
 }
 

@@ -130,7 +130,8 @@ public struct CheckpointStore: Sendable {
     try hideAndRemove(published, name)
   }
 
-  private func prune(keeping newest: Int) throws {
+  /// Removes the oldest checkpoints beyond the limit; the best one and `newest` stay.
+  func prune(keeping newest: Int) throws {
     guard let limit else { return }
     let best = bestStep
     let steps = entries.map(\.step).filter { $0 != best }

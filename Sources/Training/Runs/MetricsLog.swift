@@ -18,6 +18,16 @@ public struct MetricsLine: Sendable, Equatable {
   public var tokens: Int?
   /// Mean loss on the held-out data.
   public var evalLoss: Double?
+  /// Of pairs of answers: β times what the better ones are likelier by, on average.
+  public var rewardMargin: Double?
+  /// Of pairs of answers: the share in which the better one is the likelier.
+  public var rewardAccuracy: Double?
+  /// Whether the step changed nothing, because its loss or gradient was not finite.
+  public var isSkipped = false
+  /// Whether the loss leapt out of its course.
+  public var isSpike = false
+  /// Answers to the run's prompts after this step.
+  public var samples: [SampleAnswer] = []
 
   /// A line of a step.
   public init(
@@ -43,12 +53,33 @@ public struct MetricsLine: Sendable, Equatable {
     if let tokensPerSecond { object["tokens_per_second"] = number(tokensPerSecond) }
     if let tokens { object["tokens"] = .integer(tokens) }
     if let evalLoss { object["eval_loss"] = number(evalLoss) }
+    if let rewardMargin { object["reward_margin"] = number(rewardMargin) }
+    if let rewardAccuracy { object["reward_accuracy"] = number(rewardAccuracy) }
+    if isSkipped { object["skipped"] = true }
+    if isSpike { object["spike"] = true }
+    if !samples.isEmpty {
+      object["samples"] = .array(samples.map { ["prompt": .string($0.prompt), "answer": .string($0.answer)] })
+    }
     return .object(object)
   }
 }
 
+/// What the model answers to a prompt on its way through a run.
+public struct SampleAnswer: Sendable, Equatable {
+  /// The prompt.
+  public var prompt: String
+  /// The answer.
+  public var answer: String
+
+  /// An answer to a prompt.
+  public init(prompt: String, answer: String) {
+    self.prompt = prompt
+    self.answer = answer
+  }
+}
+
 /// Appends to `metrics.jsonl`, a whole line by one write each, so that a reader never sees half of one.
-public final class MetricsLog {
+public final class MetricsLog: Sendable {
   /// The file.
   public let path: String
   private let descriptor: Int32

@@ -17,7 +17,8 @@ public final class RunFolder: Sendable {
     let path = withoutSlash(path)
     try Folders.make(path)
     let run = try RunFolder(path, saveLimit)
-    for name in ["checkpoints", "metrics.jsonl", "adapter_model.safetensors"] where Folders.exists("\(path)/\(name)") {
+    for name in ["checkpoints", "metrics.jsonl", "adapter_model.safetensors", "model.safetensors"]
+    where Folders.exists("\(path)/\(name)") {
       if name == "checkpoints", run.checkpoints.entries.isEmpty { continue }
       throw RunError(path, "the folder holds a run already (\(name)); go on with --resume or choose another --output")
     }
@@ -58,9 +59,6 @@ public final class RunFolder: Sendable {
 
   /// `config.yaml`, the resolved configuration.
   public var configurationPath: String { "\(path)/config.yaml" }
-
-  /// Refuses with one line when the disk has less free space than the run will write.
-  public func checkSpace(byteCount: Int) throws { try checkFreeSpace(in: path, for: path, byteCount: byteCount) }
 
   private static func withoutSlash(_ path: String) -> String {
     var path = path

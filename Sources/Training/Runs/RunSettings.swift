@@ -19,7 +19,9 @@ public struct RunSettings: Sendable, Equatable {
   /// Left out is what may change on resume: where things lie and how often the run logs and saves, threads, memory and
   /// what is recomputed. `data` stands for the training data's content: `TokenizedDataset.fingerprint`.
   public init(_ configuration: TrainingConfiguration, data: String) {
-    let free: Set<String> = ["data", "threads", "memory", "recompute", "strict", "data-cache"]
+    let free: Set<String> = [
+      "data", "threads", "memory", "recompute", "strict", "data-cache", "max-skipped-steps",
+    ]
     entries = TrainingOption.all.filter { $0.group != .run && !free.contains($0.name) }
       .map { Entry(name: $0.name, value: $0.text(in: configuration) ?? "not set") }
     self["data"] = data

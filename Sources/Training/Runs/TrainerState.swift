@@ -27,6 +27,15 @@ public struct TrainerState: Sendable, Equatable {
   public var bestEvalLoss: Double?
   /// The step after which it was measured.
   public var bestStep: Int?
+  /// Steps that were skipped because their loss or gradient was not finite.
+  public var skippedSteps = 0
+  /// How many of them were the last ones, one after the other.
+  public var skippedInARow = 0
+  /// Steps whose loss leapt out of its course.
+  public var lossSpikes = 0
+  /// Evaluations since the lowest loss.
+  public var evaluationsWithoutProgress = 0
+  var lossWatch = LossWatch()
   /// The settings that the run began with.
   public var settings: RunSettings
 
@@ -67,6 +76,11 @@ public struct TrainerState: Sendable, Equatable {
       "step_in_epoch": .integer(stepInEpoch), "tokens": .integer(tokens), "trained_tokens": .integer(trainedTokens),
       // Hexadecimal: JSON's numbers do not hold 64 bits everywhere.
       "random_state": .array(randomState.map { .string(String($0, radix: 16)) }),
+      "skipped_steps": .integer(skippedSteps), "skipped_in_a_row": .integer(skippedInARow),
+      "loss_spikes": .integer(lossSpikes), "evaluations_without_progress": .integer(evaluationsWithoutProgress),
+      "loss_watch": [
+        "count": .integer(lossWatch.count), "mean": .number(lossWatch.mean), "variance": .number(lossWatch.variance),
+      ],
     ]
     for (key, value) in optionals { if let value, value.isFinite { object[key] = .number(value) } }
     if let bestStep { object["best_step"] = .integer(bestStep) }
@@ -100,6 +114,14 @@ public struct TrainerState: Sendable, Equatable {
     firstEvalLoss = json["first_eval_loss"]?.double
     bestEvalLoss = json["best_eval_loss"]?.double
     bestStep = json["best_step"]?.integer
+    skippedSteps = try integer("skipped_steps")
+    skippedInARow = try integer("skipped_in_a_row")
+    lossSpikes = try integer("loss_spikes")
+    evaluationsWithoutProgress = try integer("evaluations_without_progress")
+    guard let watch = json["loss_watch"], let count = watch["count"]?.integer, let mean = watch["mean"]?.double,
+      let variance = watch["variance"]?.double
+    else { throw FormatProblem("`loss_watch` must hold `count`, `mean` and `variance`") }
+    lossWatch = LossWatch(count: count, mean: mean, variance: variance)
     guard let settings = json["settings"]?.object else { throw FormatProblem("`settings` is missing") }
     self.settings = RunSettings(settings.map { .init(name: $0.key, value: $0.value.string ?? "") })
   }

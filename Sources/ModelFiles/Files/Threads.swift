@@ -1,7 +1,7 @@
 import Glibc
 
 /// Runs `body` on a thread of its own; nil when the system refuses one.
-func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
+package func startThread(_ body: @escaping @Sendable () -> Void) -> pthread_t? {
   var thread = pthread_t()
   let context = Unmanaged.passRetained(ThreadBody(body))
   let failed = pthread_create(

@@ -1,0 +1,5 @@
+#include "emulation.h"
+
+#include "adamw8bit.cu"
+
+EMULATED(adamw8bit)
