@@ -51,11 +51,14 @@ public struct ArgumentDeclaration: Sendable {
   public let help: String
   /// Whether a command line without it is refused.
   public let isRequired: Bool
+  /// Whether it takes all words that are left, as only the last argument can; ``ParsedArguments/texts(of:)`` gives them.
+  public let isRepeated: Bool
 
   /// Declares an argument.
-  public init(name: String, help: String, isRequired: Bool) {
+  public init(name: String, help: String, isRequired: Bool, isRepeated: Bool = false) {
     self.name = name
     self.help = help
     self.isRequired = isRequired
+    self.isRepeated = isRepeated
   }
 }

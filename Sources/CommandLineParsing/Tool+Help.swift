@@ -44,7 +44,9 @@ extension Tool {
 }
 
 func usage(tool: String, _ command: Command) -> String {
-  let arguments = command.arguments.map { $0.isRequired ? $0.name : "[\($0.name)]" }
+  let arguments = command.arguments.map { argument in
+    (argument.isRequired ? argument.name : "[\(argument.name)]") + (argument.isRepeated ? "..." : "")
+  }
   return ([tool, command.name] + arguments + (command.options.isEmpty ? [] : ["[options]"])).joined(separator: " ")
 }
 

@@ -121,7 +121,9 @@ private struct CommandParser {
 
   private mutating func assignPositional() throws(CommandLineError) {
     for (declaration, value) in zip(command.arguments, positional) { parsed.arguments[declaration.name] = value }
-    if positional.count > command.arguments.count {
+    if let last = command.arguments.last, last.isRepeated, positional.count >= command.arguments.count {
+      parsed.options[last.name] = Array(positional[(command.arguments.count - 1)...])
+    } else if positional.count > command.arguments.count {
       let extra = positional[command.arguments.count]
       throw CommandLineError("unexpected argument \"\(extra)\" (see \(tool) \(command.name) --help)")
     }

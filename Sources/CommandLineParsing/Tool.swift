@@ -74,7 +74,8 @@ public struct ParsedArguments: Sendable {
     argument.read(arguments[argument.declaration.name])
   }
 
-  /// The texts given for an option, `true` and `false` for a flag, in order; nil when it was not given.
+  /// The texts given for an option, `true` and `false` for a flag, or for a repeated argument, in order; nil when it was not
+  /// given.
   public func texts(of option: String) -> [String]? { options[option] }
 
   /// The text given for a positional argument.

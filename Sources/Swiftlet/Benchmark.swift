@@ -66,8 +66,8 @@ package final class Benchmark {
 
   /// What the device calls itself.
   package var device: String { timed.description }
-  private let timed: TimedDevice
-  private let model: LanguageModel
+  let timed: TimedDevice
+  let model: LanguageModel
   private let text: [Int32]
   /// Bytes that a run may take; nil: what is free.
   private let memory: Int?

@@ -13,7 +13,7 @@ extension Examination {
   public func findings(inData paths: [String], maxSequenceLength: Int = 2048) throws -> [Finding] {
     guard let tokenizer else { return [] }
     let dataset = try Dataset(paths: paths)
-    let options = TokenizedDataset.Options(maxSequenceLength: maxSequenceLength)
+    let options = TokenizedDataset.Options(maxSequenceLength: maxSequenceLength, pairs: dataset.holdsPairs)
     var findings: [Finding] = []
     do {
       let counts = try TokenizedDataset(dataset, tokenizer: tokenizer, options: options).counts

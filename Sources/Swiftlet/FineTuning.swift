@@ -16,6 +16,7 @@ public final class FineTuning {
   /// The formats that the data files were recognized as, one line each.
   public let dataDescription: String
   private let trainer: Trainer
+  private let recorder: RunRecorder
 
   /// Reads the data and makes the run's folder, or opens that of the run to resume.
   ///
@@ -57,6 +58,11 @@ public final class FineTuning {
         return try model.generate(prompt, options: GenerationOptions(maxTokens: maxTokens)).text
       }, began: began)
     try writeAtomically(configuration.yaml(), to: folder.configurationPath)
+    recorder = RunRecorder(
+      folder,
+      remarks: ["\(configuration.model): \(trainer.parameterCount) parameters learn on \(model.deviceDescription)"],
+      totalSteps: trainer.totalSteps, stepsDone: trainer.stepsDone, data: data.facts(dataDescription, configuration),
+      settings: configuration.settings, writesEvents: configuration.tensorBoard)
     // Who loads the adapter needs the tokenizer that it was trained with.
     try model.examination.writeTokenizerFiles(to: configuration.output)
   }
@@ -86,6 +92,10 @@ public final class FineTuning {
   /// Trains to the end, or until `onProgress` says stop; the run is saved either way, and the model keeps the adapter.
   @discardableResult
   public func run(onProgress: (TrainingProgress) -> TrainingDecision = { _ in .continue }) throws -> TrainingSummary {
-    try trainer.run(onProgress: onProgress)
+    defer { recorder.finish() }
+    return try trainer.run { progress in
+      recorder.update()
+      return onProgress(progress)
+    }
   }
 }

@@ -42,7 +42,7 @@ enum SwiftletTool {
     QuantizeCommand.self,
     EvalCommand.self, ExportCommand.self, TokenizeCommand.self, TemplateCommand.self, PullCommand.self,
     BenchCommand.self,
-    SelfTestCommand.self,
+    SelfTestCommand.self, RunsCommand.self,
     InfoCommand.self,
   ]
 

@@ -257,6 +257,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var saveLimit: Int?
   /// Steps between two lines of `metrics.jsonl`.
   public var logSteps = 1
+  /// Writes events for TensorBoard beside the metrics.
+  public var tensorBoard = true
 
   /// A configuration with every default.
   public init() {}

@@ -173,6 +173,7 @@ extension TrainingOption {
     .scalar(
       "log-steps", .run, \.logSteps, .integer, aliases: ["logging-steps"], "N",
       "Steps between two lines of metrics.jsonl."),
+    .flag("tensorboard", .run, \.tensorBoard, "Write events for TensorBoard into --output."),
   ]
 
   private static let machineOptions: [TrainingOption] = [

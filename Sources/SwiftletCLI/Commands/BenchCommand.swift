@@ -46,11 +46,14 @@ enum BenchCommand: RunnableCommand {
       model.declaration, workload.declaration, text.declaration, repetitions.declaration, weights.declaration,
       memory.declaration,
       JSONOption.json.declaration,
-    ] + ModelOptions.loading)
+    ] + dataOptions + ModelOptions.loading)
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[model] else {
       throw InputFailure("--model is missing; name a model folder or a .gguf file")
+    }
+    if !arguments[data].isEmpty {
+      return try time(data: arguments[data], of: path, arguments, repetitions: arguments[repetitions])
     }
     if let file = arguments[text] { return try time(tokenizerOf: path, on: file, arguments) }
     let names = arguments[workload]
@@ -116,7 +119,7 @@ enum BenchCommand: RunnableCommand {
   }
 
   // A binary does not know where it was built from; script/bench does.
-  private static var commit: JSONValue { getenv("SWIFTLET_COMMIT").map { .string(String(cString: $0)) } ?? .null }
+  static var commit: JSONValue { getenv("SWIFTLET_COMMIT").map { .string(String(cString: $0)) } ?? .null }
 
   private static func json(_ row: Benchmark.Row, _ device: String) -> String {
     var object: JSONObject = [

@@ -57,17 +57,22 @@ struct DataSummary {
       text += " (batches filled up to their longest: \(Formatting.fixed(100 * lengths.paddingElsewhere, 0))%)"
     }
     StandardError.write(text + "\n")
+    if data.count >= Self.leastForHistogram { StandardError.write(histogram(lengths)) }
     for remark in data.remarks { StandardError.write("swiftlet: warning: \(remark.description)\n") }
   }
 
+  /// Fewer examples than this are no distribution.
+  private static let leastForHistogram = 32
+
   /// The lengths as bars.
-  var histogram: String {
-    let buckets = LengthStatistics(data, batchSize: 1, seed: 0).buckets
+  private func histogram(_ lengths: LengthStatistics) -> String {
+    let buckets = lengths.buckets
     guard let most = buckets.map(\.count).max(), most > 0 else { return "" }
     return buckets.map { bucket in
       let bound = bucket.upTo.description
       let bar = String(repeating: "█", count: (40 * bucket.count + most - 1) / most)
-      return String(repeating: " ", count: max(0, 8 - bound.count)) + bound + "  " + bar + " \(bucket.count)\n"
+      let space = String(repeating: " ", count: max(0, 8 - bound.count))
+      return "swiftlet: data \(space)≤ \(bound) \(bar) \(bucket.count)\n"
     }.joined()
   }
 }

@@ -45,6 +45,9 @@ public final class Dataset: Sendable {
     return samples
   }
 
+  /// Whether the samples are pairs of answers.
+  public var holdsPairs: Bool { sources.allSatisfy { $0.format == .preference } }
+
   /// The files with their formats, one line each.
   public var description: String { sources.map(\.description).joined(separator: "\n") }
 
