@@ -72,6 +72,18 @@ struct DataCommandTests {
       let events = try FileManager.default.contentsOfDirectory(atPath: folder + "/first/tensorboard")
       #expect(events.count == 1 && events[0].hasPrefix("events.out.tfevents."))
 
+      // Each step, and the summary, as JSON alone; and nothing at all.
+      let words = [
+        "tune", sampleModel, "--data", data, "--batch-size", "1", "--gradient-accumulation", "1", "--lora-rank", "2",
+      ]
+      let steps = try swiftlet(words + ["--output", "\(folder)/.steps", "--progress", "json"])
+      let objects = try steps.output.split(separator: "\n").map { try JSONValue.parse(String($0)) }
+      #expect(objects.compactMap { $0["step"]?.integer } == [1, 2] && objects.count == 3)
+      #expect(objects[0]["total_steps"] == 2 && objects[0]["memory_bytes"]?.integer ?? 0 > 1 << 20)
+      #expect(objects[2]["steps"] == 2)
+      let quiet = try swiftlet(words + ["--output", "\(folder)/.quiet", "--quiet"])
+      #expect(quiet.status == 0 && quiet.output.isEmpty && quiet.errors.isEmpty, "\(quiet.errors)")
+
       let list = try JSONValue.parse(try swiftlet(["runs", folder, "--json"]).output)
       #expect(list.array?.compactMap { $0["run"]?.string } == ["\(folder)/first", "\(folder)/second"])
       #expect(list[0]?["steps"] == 3 && list[0]?["settings"]?["learning-rate"] == "0.001")

@@ -8,16 +8,22 @@ import Testing
   private func step(_ number: Int, evalLoss: Double? = nil) -> ProgressLine.Step {
     ProgressLine.Step(
       step: number, totalSteps: 100, loss: 2.5, learningRate: 2e-4, gradientNorm: 0.75, tokensPerSecond: 1234.4,
-      eta: 75, evalLoss: evalLoss)
+      eta: 75, memoryBytes: 3 << 29, evalLoss: evalLoss)
   }
 
   @Test func textOfAStep() {
     #expect(
-      ProgressLine.text(step(7))
-        == "step   7/100  loss 2.5000  lr 2.00e-04  grad 0.750  1,234 tokens/s  eta 1m15s")
+      ProgressLine.text(step(7), mean: 2.75)
+        == "step   7/100  loss 2.5000  mean 2.7500  lr 2.00e-04  grad 0.750  1,234 tokens/s  1.50 GiB  eta 1m15s")
     #expect(
-      ProgressLine.text(step(100, evalLoss: 2))
-        == "step 100/100  loss 2.5000  eval 2.0000  lr 2.00e-04  grad 0.750  1,234 tokens/s")
+      ProgressLine.text(step(100, evalLoss: 2), mean: 2.5)
+        == "step 100/100  loss 2.5000  mean 2.5000  eval 2.0000  lr 2.00e-04  grad 0.750  1,234 tokens/s  1.50 GiB")
+    // Where there is less room, what matters least goes first.
+    #expect(
+      ProgressLine.text(step(7), mean: 2.75, columns: 80)
+        == "step   7/100  loss 2.5000  mean 2.7500  grad 0.750  1,234 tokens/s  eta 1m15s")
+    #expect(ProgressLine.text(step(7), mean: 2.75, columns: 40) == "step   7/100  loss 2.5000  eta 1m15s")
+    #expect(ProgressLine.text(step(7, evalLoss: 2), mean: 2.75, columns: 1) == "step   7/100  loss 2.5000  eval 2.0000")
   }
 
   @Test func aTerminalRewritesOneLine() {
@@ -27,7 +33,7 @@ import Testing
     line.show(step(2), at: 0.1)
     line.finish()
     line.finish()
-    #expect(screen.text == "\r\u{1B}[Kstep   1/100  loss 2.5000  lr\r\u{1B}[Kstep   2/100  loss 2.5000  lr\n")
+    #expect(screen.text == "\r\u{1B}[Kstep   1/100  loss 2.5000\r\u{1B}[Kstep   2/100  loss 2.5000\n")
   }
 
   @Test func anEvaluationStaysOnTheTerminal() {

@@ -1,3 +1,4 @@
+import CommandLineParsing
 import Glibc
 import JSONValues
 import Swiftlet
@@ -34,6 +35,26 @@ extension TuneCommand {
   }
 }
 
+/// What is shown of each step of a run.
+enum ProgressMode: String, CaseIterable, CommandChoice {
+  /// A line on standard error.
+  case line
+  /// A JSON object on standard output.
+  case json
+  /// Nothing.
+  case quiet
+}
+
+extension TuneCommand {
+  /// A step as `metrics.jsonl` has it, with the whole run's steps and the time left.
+  static func json(_ progress: TrainingProgress) -> String {
+    var object = MetricsLine(progress).json.object ?? [:]
+    object["total_steps"] = .integer(progress.totalSteps)
+    object["eta_seconds"] = progress.eta.isFinite ? .number(progress.eta) : .null
+    return JSONValue.object(object).serialized() + "\n"
+  }
+}
+
 /// What is said of the data before training.
 struct DataSummary {
   private let data: TokenizedDataset
@@ -58,6 +79,11 @@ struct DataSummary {
     }
     StandardError.write(text + "\n")
     if data.count >= Self.leastForHistogram { StandardError.write(histogram(lengths)) }
+    warn()
+  }
+
+  /// Writes what is odd about the data to standard error.
+  func warn() {
     for remark in data.remarks { StandardError.write("swiftlet: warning: \(remark.description)\n") }
   }
 

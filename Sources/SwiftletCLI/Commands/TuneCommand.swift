@@ -12,6 +12,11 @@ enum TuneCommand: RunnableCommand {
     flag: "dry-run", group: "Evaluation and saving", "Print the resolved options as YAML and load nothing.")
   private static let json = Option(
     flag: "json", group: "Evaluation and saving", "Print the summary as JSON to standard output.")
+  private static let progress = Option(
+    "progress", "line|json|quiet", default: ProgressMode.line, group: "Evaluation and saving",
+    "What is shown of each step: a line on standard error, a JSON object on standard output, or nothing.")
+  private static let quiet = Option(
+    flag: "quiet", aliases: ["q"], group: "Evaluation and saving", "Say nothing but warnings and errors.")
   private static let preview = Option<Int?>(
     "preview", "N", in: 1...1_000_000, group: "Data",
     "Print the first N samples as training sees them, what is trained in colour, and do nothing else.")
@@ -26,7 +31,7 @@ enum TuneCommand: RunnableCommand {
       ArgumentDeclaration(name: $0.placeholder, help: $0.help, isRequired: false)
     },
     options: [config.declaration] + TrainingOption.all.filter { !$0.isPositional }.map(declaration)
-      + [preview.declaration, dryRun.declaration, json.declaration])
+      + [preview.declaration, dryRun.declaration, progress.declaration, quiet.declaration, json.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
     let began = MonotonicClock.now()
@@ -39,7 +44,8 @@ enum TuneCommand: RunnableCommand {
 
     Interruption.catchSignals()
     var line = ProgressLine()
-    StandardError.write("swiftlet: loading \(configuration.model)\n")
+    let mode = arguments[quiet] ? .quiet : arguments[progress]
+    if mode != .quiet { StandardError.write("swiftlet: loading \(configuration.model)\n") }
     let tuning = try readingInput {
       var options = LoadOptions()
       options.device = configuration.device
@@ -65,16 +71,28 @@ enum TuneCommand: RunnableCommand {
     }
     ModelOptions.remarkBases(of: configuration.adapter.map { [$0] } ?? [], for: configuration.model)
     ModelOptions.announce(tuning.model.examination)
-    announce(tuning)
+    if mode == .quiet {
+      DataSummary(tuning.data, tuning.dataDescription, tuning.configuration).warn()
+    } else {
+      announce(tuning)
+    }
     defer { line.finish() }
     let summary = try tuning.run { progress in
-      line.show(ProgressLine.Step(progress), at: MonotonicClock.now())
-      if !progress.samples.isEmpty { line.finish() }
-      for sample in progress.samples { StandardError.write(Self.text(of: sample)) }
+      switch mode {
+      case .line:
+        line.show(ProgressLine.Step(progress), at: MonotonicClock.now())
+        if !progress.samples.isEmpty { line.finish() }
+        for sample in progress.samples { StandardError.write(Self.text(of: sample)) }
+      case .json: try? StandardOutput.write(json(progress))
+      case .quiet: break
+      }
       return Interruption.isRequested ? .stop : .continue
     }
     line.finish()
-    try report(summary, isFull: configuration.full, asJSON: arguments[json])
+    // Alone on standard output, as a machine reads it; a quiet run has said all in its folder.
+    if mode != .quiet || arguments[json] {
+      try report(summary, isFull: configuration.full, asJSON: arguments[json] || mode == .json)
+    }
     if summary.stoppedEarly {
       let why = summary.end == .timeLimit ? "the time is over" : "stopped"
       StandardError.write("swiftlet: \(why), saved at step \(summary.steps); this goes on:\n\(resumingCommand)\n")
@@ -206,7 +224,8 @@ extension ProgressLine.Step {
     self.init(
       step: progress.step, totalSteps: progress.totalSteps, loss: progress.loss, learningRate: progress.learningRate,
       gradientNorm: progress.gradientNorm, tokensPerSecond: progress.tokensPerSecond, eta: progress.eta,
-      evalLoss: progress.evalLoss, rewardAccuracy: progress.rewardAccuracy, isSkipped: progress.isSkipped,
+      memoryBytes: progress.memoryBytes, evalLoss: progress.evalLoss, rewardAccuracy: progress.rewardAccuracy,
+      isSkipped: progress.isSkipped,
       isSpike: progress.isSpike)
   }
 }

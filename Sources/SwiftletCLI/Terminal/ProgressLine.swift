@@ -1,3 +1,5 @@
+import Training
+
 /// The progress of a run on standard error: one line that rewrites itself on a terminal, a line now and then in a log.
 struct ProgressLine {
   /// What one step reports.
@@ -10,6 +12,8 @@ struct ProgressLine {
     var tokensPerSecond: Double
     /// Seconds that remain.
     var eta: Double
+    /// Bytes of memory in use.
+    var memoryBytes: Int
     var evalLoss: Double?
     /// Of pairs of answers: the share in which the better one is the likelier.
     var rewardAccuracy: Double?
@@ -30,6 +34,7 @@ struct ProgressLine {
   private let write: (String) -> Void
   private var lastLine: (time: Double, step: Int)?
   private var isOpen = false
+  private var mean = SmoothedSeries()
 
   init(
     isTerminal: Bool = StandardError.isTerminal, columns: @escaping () -> Int = { StandardError.columns },
@@ -42,8 +47,9 @@ struct ProgressLine {
 
   /// Shows a step; `now` is any clock in seconds.
   mutating func show(_ step: Step, at now: Double) {
-    let text = Self.text(step)
+    let mean = mean.add(step.loss)
     guard isTerminal else {
+      let text = Self.text(step, mean: mean)
       if isDue(step, now) {
         write(text + "\n")
         lastLine = (now, step.step)
@@ -51,7 +57,8 @@ struct ProgressLine {
       return
     }
     // What is remarkable stays on the screen; the next step begins a new line.
-    write("\r\u{1B}[K" + text.prefix(max(20, columns() - 1)) + (step.isRemarkable ? "\n" : ""))
+    let room = max(20, columns() - 1)
+    write("\r\u{1B}[K" + Self.text(step, mean: mean, columns: room).prefix(room) + (step.isRemarkable ? "\n" : ""))
     isOpen = !step.isRemarkable
   }
 
@@ -66,18 +73,28 @@ struct ProgressLine {
     return now - lastLine.time >= Self.logInterval || (step.step - lastLine.step) * 10 >= step.totalSteps
   }
 
-  static func text(_ step: Step) -> String {
+  /// The step in one line; where it has more than so many characters, without what matters least.
+  static func text(_ step: Step, mean: Double, columns: Int = .max) -> String {
     let total = step.totalSteps.description
     let number = step.step.description
     let padding = String(repeating: " ", count: max(0, total.count - number.count))
-    var text = "step \(padding)\(number)/\(total)  loss \(Formatting.fixed(step.loss, 4))"
-    if let accuracy = step.rewardAccuracy { text += "  won \(Formatting.fixed(100 * accuracy, 0))%" }
-    if step.isSkipped { text += "  SKIPPED: not finite" }
-    if step.isSpike { text += "  SPIKE" }
-    if let evalLoss = step.evalLoss { text += "  eval \(Formatting.fixed(evalLoss, 4))" }
-    text += "  lr \(Formatting.scientific(step.learningRate))  grad \(Formatting.fixed(step.gradientNorm, 3))"
-    text += "  \(Formatting.count(step.tokensPerSecond)) tokens/s"
-    if step.step < step.totalSteps { text += "  eta \(Formatting.duration(step.eta))" }
-    return text
+    var parts: [(text: String, rank: Int)] = [
+      ("step \(padding)\(number)/\(total)", 0), ("loss \(Formatting.fixed(step.loss, 4))", 0),
+      ("mean \(Formatting.fixed(mean, 4))", 3),
+    ]
+    if let accuracy = step.rewardAccuracy { parts.append(("won \(Formatting.fixed(100 * accuracy, 0))%", 2)) }
+    if step.isSkipped { parts.append(("SKIPPED: not finite", 0)) }
+    if step.isSpike { parts.append(("SPIKE", 0)) }
+    if let evalLoss = step.evalLoss { parts.append(("eval \(Formatting.fixed(evalLoss, 4))", 0)) }
+    parts += [
+      ("lr \(Formatting.scientific(step.learningRate))", 5), ("grad \(Formatting.fixed(step.gradientNorm, 3))", 4),
+      ("\(Formatting.count(step.tokensPerSecond)) tokens/s", 2), (Formatting.bytes(step.memoryBytes), 6),
+    ]
+    if step.step < step.totalSteps { parts.append(("eta \(Formatting.duration(step.eta))", 1)) }
+    func line() -> String { parts.map(\.text).joined(separator: "  ") }
+    while line().count > columns, let worst = parts.map(\.rank).max(), worst > 0 {
+      parts.removeAll { $0.rank == worst }
+    }
+    return line()
   }
 }

@@ -193,7 +193,8 @@ public final class Trainer {
       rewardAccuracy: result.rewardAccuracy, isSkipped: result.isSkipped, isSpike: isSpike,
       eta: session.trainingSeconds / Double(max(1, session.trainingTokens)) * Double(result.tokens)
         * Double(state.totalSteps - state.step),
-      peakBytes: model.device.memory?.peak ?? ProcessMemory.peakByteCount)
+      peakBytes: model.device.memory?.peak ?? ProcessMemory.peakByteCount,
+      memoryBytes: model.device.memory?.used ?? ProcessMemory.residentByteCount)
     if state.skippedInARow <= configuration.maxSkippedSteps,
       isDue(configuration.sampleSteps ?? configuration.evalSteps, !configuration.samplePrompts.isEmpty)
     {
@@ -325,6 +326,7 @@ extension MetricsLine {
       step: progress.step, loss: progress.loss, learningRate: progress.learningRate,
       gradientNorm: progress.gradientNorm, tokensPerSecond: progress.tokensPerSecond, tokens: progress.tokens,
       evalLoss: progress.evalLoss)
+    memoryBytes = progress.memoryBytes
     rewardMargin = progress.rewardMargin
     rewardAccuracy = progress.rewardAccuracy
     isSkipped = progress.isSkipped

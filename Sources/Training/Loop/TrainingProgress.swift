@@ -30,6 +30,8 @@ public struct TrainingProgress: Sendable, Equatable {
   public var eta: Double
   /// Peak resident memory of the process so far, in bytes.
   public var peakBytes: Int
+  /// Bytes of memory in use: of the device where it has memory of its own, else of the process.
+  public var memoryBytes: Int
 }
 
 /// What the caller wants after a step.

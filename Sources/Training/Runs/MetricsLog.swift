@@ -16,6 +16,8 @@ public struct MetricsLine: Sendable, Equatable {
   public var tokensPerSecond: Double?
   /// Tokens seen since the start of the run.
   public var tokens: Int?
+  /// Bytes of memory in use: of the device where it has memory of its own, else of the process.
+  public var memoryBytes: Int?
   /// Mean loss on the held-out data.
   public var evalLoss: Double?
   /// Of pairs of answers: β times what the better ones are likelier by, on average.
@@ -52,6 +54,7 @@ public struct MetricsLine: Sendable, Equatable {
     if let gradientNorm { object["grad_norm"] = number(gradientNorm) }
     if let tokensPerSecond { object["tokens_per_second"] = number(tokensPerSecond) }
     if let tokens { object["tokens"] = .integer(tokens) }
+    if let memoryBytes { object["memory_bytes"] = .integer(memoryBytes) }
     if let evalLoss { object["eval_loss"] = number(evalLoss) }
     if let rewardMargin { object["reward_margin"] = number(rewardMargin) }
     if let rewardAccuracy { object["reward_accuracy"] = number(rewardAccuracy) }
