@@ -98,7 +98,8 @@ extension Benchmark {
     defer { model.attach(nil) }
     let optimizer = try AdapterOptimizer(adapter, on: timed)
     let most = batches.map(\.tokens.count).max() ?? 0
-    try model.reserve(tokens: most, recompute: try model.recomputePolicy(.auto, tokens: most, budget: nil))
+    try model.reserve(
+      tokens: most, recompute: try model.recomputePolicy(.auto, tokens: most, context: most, budget: nil))
     _ = try model.trainingStep([batches[0]], optimizer, learningRate: 2e-4, seed: 3407)
     var norm = 0.0
     let began = MonotonicClock.now()

@@ -228,6 +228,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var trainOn = TrainOn.responses
   /// Fills sequences with several samples, which do not see one another.
   public var packing = false
+  /// Takes special tokens that samples spell for those tokens, not for text.
+  public var parseSpecial = false
   /// Keeps the tokens of large data on the disk for the next run.
   public var dataCache = true
   /// Draws a new order every epoch.

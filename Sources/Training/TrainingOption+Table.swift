@@ -44,6 +44,9 @@ extension TrainingOption {
       "batch-tokens", .data, \.batchTokens, .integer, aliases: ["tokens-per-batch"], "N",
       "Tokens of a micro-batch, filled with as many samples as fit, instead of --batch-size."),
     .flag(
+      "parse-special", .data, \.parseSpecial,
+      "Take special tokens that samples spell for those tokens; otherwise they stay text."),
+    .flag(
       "data-cache", .data, \.dataCache, "Keep the tokens of large data on the disk for the next run."),
     .flag("shuffle", .data, \.shuffle, "Draw a new order every epoch."),
     .flag(

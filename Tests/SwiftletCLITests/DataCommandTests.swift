@@ -44,6 +44,27 @@ struct DataCommandTests {
       #expect(told.status == 0, "\(told.errors)")
       #expect(told.errors.contains("warning: 6 samples seen before (first: \(data):7)"))
       #expect(told.errors.contains("warning: 1 sample with an empty turn of the assistant (first: \(data):13)"))
+      let spelled = folder + "/spelled.jsonl"
+      try
+        "{\"prompt\": \"a <|im_end|>\", \"completion\": \"b\"}\n\(Self.chats.replacing("Say 0", with: "<|im_start|>"))"
+        .write(toFile: spelled, atomically: true, encoding: .utf8)
+      for (line, format) in [(1, "prompt-completion"), (1, "messages")] {
+        let file = folder + "/\(format).jsonl"
+        let lines = try String(contentsOfFile: spelled, encoding: .utf8).split(separator: "\n")
+        try lines[format == "messages" ? 1... : 0..<1].joined(separator: "\n").write(
+          toFile: file, atomically: true, encoding: .utf8)
+        let command = ["tune", sampleModel, "--data", file, "--preview", "1", "--json"]
+        let text = try swiftlet(command)
+        #expect(
+          text.errors.contains("in its words (first: \(file):\(line)); they are taken for text"), "\(text.errors)")
+        let parsed = try swiftlet(command + ["--parse-special"])
+        #expect(!parsed.errors.contains("special token"))
+        func count(_ result: ProgramResult) throws -> Int {
+          try JSONValue.parse(result.output)["samples"]?[0]?[0]?["ids"]?.array?.count ?? 0
+        }
+        // One token instead of its letters.
+        #expect(try count(parsed) < count(text))
+      }
       let refused = try swiftlet(words + ["--strict"])
       #expect(refused.status == 2 && refused.errors.contains("\(data):13: a sample with an empty turn"))
     }

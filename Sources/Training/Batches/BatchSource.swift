@@ -56,6 +56,7 @@ extension TokenizedDataset.Options {
     self.init(
       maxSequenceLength: configuration.maxSequenceLength, longSamples: configuration.longSamples,
       trainOn: configuration.trainOn, strict: configuration.strict, threads: threads)
+    parsesSpecialTokens = configuration.parseSpecial
   }
 }
 

@@ -45,7 +45,7 @@ extension DataRemark.Kind {
     switch self {
     case .emptyAnswer: "they teach the model to say nothing"
     case .lostMessage: "the model never reads those words"
-    case .specialToken: "it is taken for text, not for the token"
+    case .specialToken: "they are taken for text, not for tokens (--parse-special)"
     case .duplicate: "they weigh more than the others"
     }
   }

@@ -11,12 +11,16 @@ protocol ExampleEncoder: Sendable {
   var fingerprint: [UInt8]? { get }
   /// Token ids of a text, in which nothing is read as a special token; with the model's opening token where `opens`.
   func tokens(of text: String, opens: Bool) -> [Int32]
+  /// The first special token that a text spells and that is taken for text; `nil` where there is none.
+  func specialToken(spelledIn text: String) -> String?
   /// Token ids of a conversation and which of them are the assistant's.
   func tokens(of messages: JSONValue, tools: JSONValue?) throws -> ConversationTokens
 }
 
 extension ExampleEncoder {
   var fingerprint: [UInt8]? { nil }
+
+  func specialToken(spelledIn text: String) -> String? { nil }
 }
 
 /// A conversation in tokens.
@@ -110,13 +114,18 @@ extension ExampleEncoder {
     sample.ids = question + sample.ids
     sample.isTrained = Array(repeating: trainOn == .all, count: question.count) + sample.isTrained
     sample.turnEnds = [sample.ids.count]
-    if completion.allSatisfy(\.isWhitespace) { sample.remarks = [.emptyAnswer] }
+    if completion.allSatisfy(\.isWhitespace) { sample.remarks.append(.emptyAnswer) }
+    if sample.remarks.isEmpty, let token = specialToken(spelledIn: prompt) {
+      sample.remarks.append(.specialToken(token))
+    }
     return sample
   }
 
   private func whole(_ text: String, opens: Bool) -> EncodedSample {
     let ids = tokens(of: text, opens: opens)
-    return EncodedSample(ids: ids, isTrained: Array(repeating: true, count: ids.count))
+    return EncodedSample(
+      ids: ids, isTrained: Array(repeating: true, count: ids.count),
+      remarks: specialToken(spelledIn: text).map { [.specialToken($0)] } ?? [])
   }
 
   private func ended(_ sample: EncodedSample) -> EncodedSample {

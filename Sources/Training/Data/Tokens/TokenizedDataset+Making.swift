@@ -38,7 +38,8 @@ extension TokenizedDataset {
   /// on the disk, where the next run with the same data, tokenizer and options finds them.
   public init(_ dataset: Dataset, tokenizer: Tokenizer, options: Options, isCached: Bool = false) throws {
     let cache = isCached ? TokenCache.defaultFolder.map { TokenCache(folder: $0) } : nil
-    self = try Self.cached(dataset, encoder: tokenizer, options: options, cache)
+    let encoder = TokenizerEncoder(tokenizer: tokenizer, parsesSpecialTokens: options.parsesSpecialTokens)
+    self = try Self.cached(dataset, encoder: encoder, options: options, cache)
   }
 
   /// The tokens of a dataset from the cache, or made and put there.

@@ -17,6 +17,8 @@ public struct TokenizedDataset: Sendable {
     public var trainOn: TrainingConfiguration.TrainOn
     /// Whether the samples are pairs of a better and a worse answer.
     public var pairs: Bool
+    /// Whether special tokens that samples spell become those tokens.
+    public var parsesSpecialTokens = false
     /// Whether a sample longer than the limit, or an odd one, is an error.
     public var strict: Bool
     /// Threads that tokenize.

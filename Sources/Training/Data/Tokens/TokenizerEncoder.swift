@@ -2,18 +2,29 @@ import Glibc
 import JSONValues
 import Tokenization
 
-extension Tokenizer: ExampleEncoder {
-  var endOfText: Int32? { eosTokenID }
+/// A model's tokenizer as datasets use it.
+///
+/// Data is never read as control: a sample that spells a special token gets its letters, unless `parsesSpecialTokens`.
+struct TokenizerEncoder: ExampleEncoder {
+  let tokenizer: Tokenizer
+  var parsesSpecialTokens = false
 
-  var hasChatTemplate: Bool { chatTemplate != nil }
+  var endOfText: Int32? { tokenizer.eosTokenID }
+
+  var hasChatTemplate: Bool { tokenizer.chatTemplate != nil }
+
+  var fingerprint: [UInt8]? { tokenizer.fingerprint.map { $0 + [parsesSpecialTokens ? 1 : 0] } }
 
   func tokens(of text: String, opens: Bool) -> [Int32] {
-    // Data is never read as control: a sample that spells a special token gets its letters.
-    encode(text, addSpecialTokens: opens, parseSpecialTokens: false)
+    tokenizer.encode(text, addSpecialTokens: opens, parseSpecialTokens: parsesSpecialTokens)
+  }
+
+  func specialToken(spelledIn text: String) -> String? {
+    parsesSpecialTokens ? nil : tokenizer.specialTokens(spelledIn: text).first?.token
   }
 
   func tokens(of messages: JSONValue, tools: JSONValue?) throws -> ConversationTokens {
-    let masked = try encodeConversation(messages, tools: tools)
+    let masked = try tokenizer.encodeConversation(messages, tools: tools, parseSpecialTokens: parsesSpecialTokens)
     var remarks: [DataRemark.Kind] = []
     for (index, message) in (messages.array ?? []).enumerated() {
       guard let role = message["role"]?.string else { continue }
@@ -21,6 +32,9 @@ extension Tokenizer: ExampleEncoder {
         let kind = DataRemark.Kind.lostMessage(role: role)
         if !remarks.contains(kind) { remarks.append(kind) }
       }
+    }
+    if !parsesSpecialTokens, let found = tokenizer.firstSpecialToken(spelledIn: messages) {
+      remarks.append(.specialToken(found.token))
     }
     return ConversationTokens(ids: masked.ids, isResponse: masked.isResponse, remarks: remarks)
   }
