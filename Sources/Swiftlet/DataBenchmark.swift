@@ -90,13 +90,12 @@ extension Benchmark {
   package func train(on batches: [PackedBatch], name: String) throws -> DataBenchmark.Row {
     ProcessMemory.resetPeak()
     timed.resetPeak()
-    timed.isTiming = false
     try model.prepareForTraining()
     let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
     try adapter.initialize(seed: 3407)
     model.attach(adapter)
     defer { model.attach(nil) }
-    let optimizer = try AdapterOptimizer(adapter, on: timed)
+    let optimizer = try Optimizer(adapter, on: timed)
     let most = batches.map(\.tokens.count).max() ?? 0
     try model.reserve(
       tokens: most, recompute: try model.recomputePolicy(.auto, tokens: most, context: most, budget: nil))
