@@ -321,7 +321,7 @@ extension TrainingProgress {
 
 extension MetricsLine {
   /// The line of a step.
-  init(_ progress: TrainingProgress) {
+  public init(_ progress: TrainingProgress) {
     self.init(
       step: progress.step, loss: progress.loss, learningRate: progress.learningRate,
       gradientNorm: progress.gradientNorm, tokensPerSecond: progress.tokensPerSecond, tokens: progress.tokens,
