@@ -138,8 +138,9 @@ final class TrainingPass {
     return normed
   }
 
-  /// The final norm, the head and the cross-entropy of the trained rows; leaves the residual stream's gradient in place for
-  /// the blocks. `draw` chooses other targets than the batch's.
+  /// The final norm, the head and the cross-entropy of the trained rows.
+  ///
+  /// Leaves the residual stream's gradient in place for the blocks. `draw` chooses other targets than the batch's.
   private func head(
     _ batch: PackedBatch, _ x: Tensor, _ documents: [Range<Int>], _ scales: LossScales,
     draw: ((Tensor) throws -> [Int32])? = nil
