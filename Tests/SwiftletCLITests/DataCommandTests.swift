@@ -51,7 +51,7 @@ struct DataCommandTests {
       for (line, format) in [(1, "prompt-completion"), (1, "messages")] {
         let file = folder + "/\(format).jsonl"
         let lines = try String(contentsOfFile: spelled, encoding: .utf8).split(separator: "\n")
-        try lines[format == "messages" ? 1... : 0..<1].joined(separator: "\n").write(
+        try (format == "messages" ? lines[1...] : lines[..<1]).joined(separator: "\n").write(
           toFile: file, atomically: true, encoding: .utf8)
         let command = ["tune", sampleModel, "--data", file, "--preview", "1", "--json"]
         let text = try swiftlet(command)
