@@ -135,7 +135,7 @@ import Testing
     #expect(open.isEmpty)
     #expect(!html.contains("nan") && !html.contains("inf\""))
     // Thousands of steps are drawn as the extremes of as many stretches as a line has room for.
-    #expect(html.utf8.count < 120_000)
+    #expect(html.utf8.count < 130_000)
     #expect(
       RunReport(name: "r", remarks: [], totalSteps: 0, points: [], data: nil, settings: []).html.contains("0 of 0"))
   }
@@ -144,7 +144,7 @@ import Testing
 @Suite struct LineChartTests {
   @Test func ticksAreRound() {
     #expect(LineChart.ticks(0, 10, 5) == [0, 2, 4, 6, 8, 10])
-    #expect(LineChart.ticks(1.13, 1.19, 5).map { ($0 * 1000).rounded() } == [1130, 1140, 1150, 1160, 1170, 1180, 1190])
+    #expect(LineChart.ticks(1.13, 1.19, 5).map { ($0 * 1000).rounded() } == [1140, 1160, 1180])
     #expect(LineChart.ticks(-1, 1, 4) == [-1, -0.5, 0, 0.5, 1])
     #expect(LineChart.ticks(3, 3, 5) == [3])
     #expect(LineChart.ticks(0, .infinity, 5).count == 1)
