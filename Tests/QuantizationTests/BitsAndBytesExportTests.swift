@@ -36,16 +36,20 @@ import Testing
     return (try Checkpoint.open(path: folder.path), try Checkpoint.open(path: output), result)
   }
 
-  /// What plain arithmetic in double makes of a matrix.
-  func expected(_ values: [Float]) -> [Float] {
+  /// What plain arithmetic in double makes of a matrix: for each value its nearest code, decoded, and the nearest for a
+  /// value a rounding of fp32 beside it, since the quantizer divides in fp32 as bitsandbytes does: the two differ at ties.
+  func expected(_ values: [Float]) -> [ClosedRange<Float>] {
     let absmax = stride(from: 0, to: values.count, by: 64).map { start in
       values[start..<min(start + 64, values.count)].map(abs).max() ?? 0
     }
     let decoded = DoubleQuantizedAbsmax(absmax).decoded
+    func nearest(_ x: Double) -> Float {
+      NF4Serialization.values.min { abs(Double($0) - x) < abs(Double($1) - x) } ?? 0
+    }
     return values.indices.map { index in
       let x = Double(values[index]) / max(Double(absmax[index / 64]), 1e-38)
-      let nearest = NF4Serialization.values.min { abs(Double($0) - x) < abs(Double($1) - x) } ?? 0
-      return nearest * decoded[index / 64]
+      let (low, high) = (nearest(x - 3e-7) * decoded[index / 64], nearest(x + 3e-7) * decoded[index / 64])
+      return min(low, high)...max(low, high)
     }
   }
 
@@ -62,7 +66,9 @@ import Testing
       }
       #expect(after.format == .nf4)
       // Fused matrices were quantized whole, but no block crosses the border of two parts; the mean of absmax does.
-      if changes["model_type"] == nil { #expect(try after.decoded() == expected(before.decoded())) }
+      if changes["model_type"] == nil {
+        #expect(zip(expected(try before.decoded()), try after.decoded()).allSatisfy { $0.contains($1) })
+      }
       for (value, decoded) in zip(try before.decoded(), try after.decoded()) { #expect(abs(value - decoded) < 0.08) }
     }
   }
