@@ -48,6 +48,24 @@ extension CPUDevice {
     sl_add_noise(Int64(x.rows), Int64(x.columns), x.floats, x.stride, bound, seed, stream)
   }
 
+  public func splitDropout(
+    _ x: Tensor, _ pair: LowRankPair, _ key: DropoutKey, kept: Tensor, rest: Tensor
+  ) throws {
+    assert(x.dtype == kept.dtype && x.dtype == rest.dtype && kept.columns == x.columns && rest.columns == x.columns)
+    sl_dropout_split(
+      Int64(x.rows), Int64(x.columns), x.pointer, x.stride, kept.pointer, kept.stride, rest.pointer, rest.stride,
+      x.kernelType, pair.dropout, key.seed, pair.dropoutStream(key))
+  }
+
+  public func joinDropout(
+    kept: Tensor, rest: Tensor, _ pair: LowRankPair, _ key: DropoutKey, into dx: Tensor, accumulate: Bool
+  ) throws {
+    assert(kept.columns == dx.columns && rest.columns == dx.columns)
+    sl_dropout_join(
+      Int64(dx.rows), Int64(dx.columns), kept.floats, kept.stride, rest.floats, rest.stride, dx.pointer, dx.stride,
+      dx.kernelType, accumulate ? 1 : 0, pair.dropout, key.seed, pair.dropoutStream(key))
+  }
+
   public func mix(_ x: Tensor, into average: Tensor, keep: Float) throws {
     assert(x.isDense && average.isDense && x.count == average.count)
     sl_mix(Int64(x.count), x.floats, average.floats, keep)

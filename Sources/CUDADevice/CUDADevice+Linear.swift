@@ -310,7 +310,7 @@ extension CUDADevice {
   }
 
   /// Threshold, factor, seed and stream: as the CPU draws.
-  private func dropoutWords(_ pair: LowRankPair, _ key: DropoutKey) -> [UInt64] {
+  func dropoutWords(_ pair: LowRankPair, _ key: DropoutKey) -> [UInt64] {
     [
       UInt32(Double(pair.dropout) * 4_294_967_296).word, (1 / (1 - pair.dropout)).word, key.seed.word,
       pair.dropoutStream(key).word,

@@ -74,6 +74,28 @@ extension CUDADevice {
       [x.rows.word, x.columns.word, x.word, x.rowStride.word, bound.word, seed.word, stream.word, isAligned(x).word])
   }
 
+  public func splitDropout(
+    _ x: Tensor, _ pair: LowRankPair, _ key: DropoutKey, kept: Tensor, rest: Tensor
+  ) throws {
+    try launch(
+      "dropout_split", .rows(x.rows, by: (x.columns + 7) / 8),
+      [
+        x.rows.word, x.columns.word, x.word, x.rowStride.word, kept.word, kept.rowStride.word, rest.word,
+        rest.rowStride.word,
+      ] + dropoutWords(pair, key) + [isAligned(x, kept, rest).word])
+  }
+
+  public func joinDropout(
+    kept: Tensor, rest: Tensor, _ pair: LowRankPair, _ key: DropoutKey, into dx: Tensor, accumulate: Bool
+  ) throws {
+    try launch(
+      "dropout_join_\(suffix(dx))", .rows(dx.rows, by: (dx.columns + 7) / 8),
+      [
+        dx.rows.word, dx.columns.word, kept.word, kept.rowStride.word, rest.word, rest.rowStride.word, dx.word,
+        dx.rowStride.word, accumulate.word,
+      ] + dropoutWords(pair, key) + [isAligned(kept, rest, dx).word])
+  }
+
   public func mix(_ x: Tensor, into average: Tensor, keep: Float) throws {
     assert(x.isDense && average.isDense && x.count == average.count)
     let blocks = min((x.count + 255) / 256, context.multiprocessors * 16)

@@ -78,6 +78,8 @@ struct BlockMemory {
   var lowRank: [TargetModule: Tensor]
   /// What each module gives before its magnitude scales it, `[T, outputs]`; of modules with a magnitude only.
   var unscaled: [TargetModule: Tensor] = [:]
+  /// What all layers share where inputs are dropped before magnitudes; nil elsewhere.
+  var halves: DroppedHalves?
 
   func lowRank(_ modules: [TargetModule]) -> [Tensor?] { modules.map { lowRank[$0] } }
 }
@@ -140,9 +142,8 @@ extension Block {
     // The MLP's output is of no use any more; its activation is where an adapter reads it.
     let wantsActivation = down[0].lowRank != nil
     try gateAndUp(normed, memory, activation: wantsActivation ? activation : nil, context, on: device)
-    if hasMagnitude(.down), let z = memory.unscaled[.down] {
-      try device.linear(
-        activation, down, into: [z], lowRank: memory.lowRank([.down]), accumulate: false, dropout: context.dropout)
+    if hasMagnitude(.down) {
+      try unscaledAgain(activation, .down, memory, dropout: context.dropout, on: device)
     } else if wantsActivation {
       try device.lowRankInput(activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
     }
@@ -257,18 +258,24 @@ extension Block {
     }
     let dropout = context.dropout
     // MLP: down, then the activation, then gate and up.
-    try unscale([gradients.dxOperand], [.down], memory, on: device)
-    try device.linearSwiGLUBackward(
-      gradients.dxOperand, down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
-      gate: memory.gate, up: memory.up, activation: gradients.activation, dropout: dropout)
+    if dropped([.down], dropout) != nil {
+      try projectBackward(
+        [gradients.dxOperand], [.down], memory, lowRankGradients: gradients.lowRank([.down]),
+        into: gradients.activation, dropout: dropout, on: device)
+      try device.swiGLUBackward(gradients.activation, memory.gate, memory.up, y: gradients.activation)
+    } else {
+      try unscale(gradients.dxOperand, .down, memory, on: device)
+      try device.linearSwiGLUBackward(
+        gradients.dxOperand, down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
+        gate: memory.gate, up: memory.up, activation: gradients.activation, dropout: dropout)
+    }
     try device.linearBackwardA(
       gradients.activation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
     try context.observe?([.down], gradients.activation, [gradients.dxOperand])
     try addWeightGradients([gradients.dxOperand], gradients.activation, [.down], on: device)
-    try unscale([memory.gate, memory.up], [.gate, .up], memory, on: device)
-    try device.linearBackward(
-      [memory.gate, memory.up], gateUp, lowRank: memory.lowRank([.gate, .up]),
-      lowRankGradients: gradients.lowRank([.gate, .up]), into: gradients.dNormed, dropout: dropout)
+    try projectBackward(
+      [memory.gate, memory.up], [.gate, .up], memory, lowRankGradients: gradients.lowRank([.gate, .up]),
+      into: gradients.dNormed, dropout: dropout, on: device)
     if context.observe != nil || gateUp.contains(where: { $0.lowRank != nil || $0.gradient != nil }) {
       try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: gradients.normed)
       try context.observe?([.gate, .up], gradients.normed, [memory.gate, memory.up])
@@ -282,10 +289,9 @@ extension Block {
       copy: gradients.dxOperand)
     // Attention: output, the softmax, then q, k and v.
     try context.observe?([.output], memory.attended, [gradients.dxOperand])
-    try unscale([gradients.dxOperand], [.output], memory, on: device)
-    try device.linearBackward(
-      [gradients.dxOperand], output, lowRank: memory.lowRank([.output]),
-      lowRankGradients: gradients.lowRank([.output]), into: gradients.dAttended, dropout: dropout)
+    try projectBackward(
+      [gradients.dxOperand], [.output], memory, lowRankGradients: gradients.lowRank([.output]),
+      into: gradients.dAttended, dropout: dropout, on: device)
     try device.linearBackwardA(
       memory.attended, output, lowRankGradients: gradients.lowRank([.output]), dropout: dropout)
     try addWeightGradients([gradients.dxOperand], memory.attended, [.output], on: device)
@@ -307,11 +313,10 @@ extension Block {
       try device.headNormBackward(gradients.dq, kept.q, rstd: kept.queryRstd, headNorms.query)
       try device.headNormBackward(gradients.dk, kept.k, rstd: kept.keyRstd, headNorms.key)
     }
-    try unscale([gradients.dq, gradients.dk, gradients.dv], [.query, .key, .value], memory, on: device)
-    try device.linearBackward(
-      [gradients.dq, gradients.dk, gradients.dv], queryKeyValue, lowRank: memory.lowRank([.query, .key, .value]),
+    try projectBackward(
+      [gradients.dq, gradients.dk, gradients.dv], [.query, .key, .value], memory,
       lowRankGradients: gradients.lowRank([.query, .key, .value]), into: isFirst ? nil : gradients.dNormed,
-      dropout: dropout)
+      dropout: dropout, on: device)
     if context.observe != nil || queryKeyValue.contains(where: { $0.lowRank != nil || $0.gradient != nil }) {
       try device.rmsNormAgain(x, rstd: memory.attentionRstd, attentionNorm, into: gradients.normed)
       try context.observe?([.query, .key, .value], gradients.normed, [gradients.dq, gradients.dk, gradients.dv])

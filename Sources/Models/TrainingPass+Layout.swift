@@ -13,6 +13,8 @@ extension TrainingPass {
     let headSaved, headRstd, headInput, logits, logitsGradient, headInputGradient: ArenaPlan.Slot
     let dx, dxOperand, dNormed, dAttended, dq, dk, dv, workspace: ArenaPlan.Slot
     let lowRankGradients: [TargetModule: ArenaPlan.Slot]
+    /// See ``DroppedHalves``.
+    private(set) var halves: (kept: ArenaPlan.Slot, rest: ArenaPlan.Slot, dKept: ArenaPlan.Slot, dRest: ArenaPlan.Slot)?
 
     init(
       _ shape: ModelShape, _ device: any Device, adapter: Adapter?, isLearning: Bool, capacity rows: Int, headRows: Int,
@@ -71,6 +73,13 @@ extension TrainingPass {
         [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
       (dq, dk, dv) = (gradients[0], gradients[1], gradients[2])
       lowRankGradients = groups.reserveLowRank(Groups.all, in: &plan)
+      if isLearning, hasMagnitudes, adapter.map({ $0.configuration.dropout > 0 }) ?? false {
+        let widest = max(shape.hidden, shape.queryWidth, shape.intermediate)
+        halves = (
+          plan.reserve(rows: rows, columns: widest, compute), plan.reserve(rows: rows, columns: widest, compute),
+          plan.reserve(rows: rows, columns: widest, .float32), plan.reserve(rows: rows, columns: widest, .float32)
+        )
+      }
       let attention = AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension)
       // Documents are padded to whole tiles: what short ones need beyond this, a pass allocates when it meets them.

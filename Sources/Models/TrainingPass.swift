@@ -243,7 +243,12 @@ final class TrainingPass {
       attended: arena[slots.attended, rows: rows], logSumExp: arena[slots.logSumExp],
       gate: arena[slots.gate, rows: rows], up: arena[slots.up, rows: rows],
       lowRank: slots.lowRank.mapValues { arena[$0, rows: rows] },
-      unscaled: slots.unscaled.mapValues { arena[$0, rows: rows] })
+      unscaled: slots.unscaled.mapValues { arena[$0, rows: rows] },
+      halves: layout.halves.map {
+        DroppedHalves(
+          kept: arena[$0.kept, rows: rows], rest: arena[$0.rest, rows: rows],
+          keptGradient: arena[$0.dKept, rows: rows], restGradient: arena[$0.dRest, rows: rows])
+      })
   }
 
   /// Room for attention's backward pass over a batch, whose documents are each padded to whole tiles.

@@ -44,6 +44,9 @@ extension Case {
         try trial.record("mean", average, bound: Bounds.float)
       }
     }
+    + [(1, 3, 0), (9, 64, 8), (33, 130, 5)].map { rows, columns, pad in
+      Case(name: "dropout of \(rows) × \(columns) in two ways, \(pad) between rows", run: dropout(rows, columns, pad))
+    }
     + [1, 300, 5000].map { count in Case(name: "8-bit AdamW of \(count)", run: adamW8bit(count)) }
 
   private static func columnwise(_ rows: Int, _ columns: Int, _ pad: Int) -> @Sendable (Trial) throws -> Void {
@@ -68,6 +71,29 @@ extension Case {
       try trial.record("in place", floats, bound: Bounds.float)
       try device.scaleColumns(dy, by: factors, into: dy, accumulate: false)
       try trial.record("narrow in place", dy, bound: Bounds.rounded)
+    }
+  }
+
+  private static func dropout(_ rows: Int, _ columns: Int, _ pad: Int) -> @Sendable (Trial) throws -> Void {
+    { trial in
+      let device = trial.device
+      let key = DropoutKey(seed: 3407, counter: 11)
+      let none = try trial.operand(1, 1)
+      let pair = LowRankPair(a: none, scaledB: none, gradientA: nil, gradientB: nil, dropout: 0.3, stream: 5)
+      let x = try trial.operand(rows, columns, pad: pad)
+      func room() throws -> Tensor { try trial.operand(rows, columns, pad: pad) }
+      let (kept, rest) = (try room(), try room())
+      try device.splitDropout(x, pair, key, kept: kept, rest: rest)
+      try trial.record("kept", kept, bound: Bounds.rounded)
+      try trial.record("rest", rest, bound: Bounds.rounded)
+      let (one, other) = (try trial.floats(rows, columns, pad: pad), try trial.floats(rows, columns, pad: pad))
+      let sum = try trial.floats(rows, columns, pad: pad)
+      try device.joinDropout(kept: one, rest: other, pair, key, into: sum, accumulate: true)
+      try trial.record("added", sum, bound: Bounds.float)
+      try device.joinDropout(kept: one, rest: other, pair, key, into: sum, accumulate: false)
+      try trial.record("joined", sum, bound: Bounds.float)
+      try device.joinDropout(kept: one, rest: other, pair, key, into: x, accumulate: false)
+      try trial.record("narrow", x, bound: Bounds.rounded)
     }
   }
 

@@ -52,6 +52,18 @@ extension ReferenceDevice {
       return get(x, row, column) + (Double(random >> 8) / 8_388_608 - 1) * Double(bound)
     }
   }
+  func splitDropout(_ x: Tensor, _ pair: LowRankPair, _ key: DropoutKey, kept: Tensor, rest: Tensor) throws {
+    each(kept) { get(x, $0, $1) * keep($0, $1, x.columns, pair, key) }
+    each(rest) { get(x, $0, $1) * (1 - keep($0, $1, x.columns, pair, key)) }
+  }
+  func joinDropout(
+    kept: Tensor, rest: Tensor, _ pair: LowRankPair, _ key: DropoutKey, into dx: Tensor, accumulate: Bool
+  ) throws {
+    each(dx) { row, column in
+      let k = keep(row, column, dx.columns, pair, key)
+      return (accumulate ? get(dx, row, column) : 0) + k * get(kept, row, column) + (1 - k) * get(rest, row, column)
+    }
+  }
   func mix(_ x: Tensor, into average: Tensor, keep: Float) throws {
     each(average) { Double(keep) * get(average, $0, $1) + (1 - Double(keep)) * get(x, $0, $1) }
   }

@@ -180,7 +180,7 @@ final class ReferenceDevice: Device, @unchecked Sendable {
   }
 
   /// 0 or 1 / (1 - p), by the generator that `Device` names.
-  private func keep(_ row: Int, _ column: Int, _ columns: Int, _ pair: LowRankPair, _ key: DropoutKey?) -> Double {
+  func keep(_ row: Int, _ column: Int, _ columns: Int, _ pair: LowRankPair, _ key: DropoutKey?) -> Double {
     guard let key, pair.dropout > 0 else { return 1 }
     let index = UInt64(row * columns + column)
     let random = Self.philox(index / 4, pair.dropoutStream(key), key.seed)[Int(index % 4)]

@@ -252,6 +252,16 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func addNoise(to x: Tensor, bound: Float, seed: UInt64, stream: UInt64) throws {
     try time(.elementwise) { try base.addNoise(to: x, bound: bound, seed: seed, stream: stream) }
   }
+  package func splitDropout(_ x: Tensor, _ pair: LowRankPair, _ key: DropoutKey, kept: Tensor, rest: Tensor) throws {
+    try time(.elementwise) { try base.splitDropout(x, pair, key, kept: kept, rest: rest) }
+  }
+  package func joinDropout(
+    kept: Tensor, rest: Tensor, _ pair: LowRankPair, _ key: DropoutKey, into dx: Tensor, accumulate: Bool
+  ) throws {
+    try time(.elementwise) {
+      try base.joinDropout(kept: kept, rest: rest, pair, key, into: dx, accumulate: accumulate)
+    }
+  }
   package func mix(_ x: Tensor, into average: Tensor, keep: Float) throws {
     try time(.optimizer) { try base.mix(x, into: average, keep: keep) }
   }

@@ -26,6 +26,13 @@ public protocol TrainingOperations: AnyObject {
   /// Adds uniform noise in ±bound: element (r, c) of x `[n, C]`, residual, draws Philox 4×32-10 of (r · C + c, stream) under
   /// `seed`, on every device alike.
   func addNoise(to x: Tensor, bound: Float, seed: UInt64, stream: UInt64) throws
+  /// kept = k · x and rest = (1 − k) · x, where k of an element is 0 or 1 / (1 − p), as ``Device/linear(_:_:into:lowRank:accumulate:dropout:)``
+  /// draws it for `pair`. All compute `[T, inputs]`.
+  func splitDropout(_ x: Tensor, _ pair: LowRankPair, _ key: DropoutKey, kept: Tensor, rest: Tensor) throws
+  /// The backward pass of a split whose parts go different ways: dx = k · kept + (1 − k) · rest, or added to dx. kept, rest:
+  /// their gradients, fp32 `[T, inputs]`; dx: compute or fp32.
+  func joinDropout(
+    kept: Tensor, rest: Tensor, _ pair: LowRankPair, _ key: DropoutKey, into dx: Tensor, accumulate: Bool) throws
   /// average = keep · average + (1 − keep) · x; fp32, dense, of one size.
   func mix(_ x: Tensor, into average: Tensor, keep: Float) throws
   /// One AdamW step on flat fp32 parameters whose moments are 8-bit codes in blocks of 256 with a scale each (Dettmers et

@@ -61,8 +61,6 @@ extension TrainingConfiguration {
     try require(!full || quantization == .none, "full", "weights in 4 bits cannot learn; leave out quantization")
     try require(!full || !useDoRA, "full", "there is no adapter that could have magnitudes; leave out use-dora")
     try require(!full || loraPlusRatio == 1, "full", "there is no adapter for loraplus-ratio; leave it out")
-    try require(
-      !useDoRA || loraDropout == 0, "use-dora", "cannot be combined with lora-dropout; leave one of them out")
     if let emaDecay {
       try require(emaDecay > 0 && emaDecay < 1, "ema-decay", "\(emaDecay) is not between 0 and 1; try 0.999")
     }

@@ -6,15 +6,10 @@ Ran with transformers 5.23.0, torch 2.13.0, numpy 2.4.6.
 import json
 import pathlib
 
-import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
 
-SMALL = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 24, "hidden_size": 16,
-    "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-5, "rope_theta": 10000, "max_position_embeddings": 64, "tie_word_embeddings": True,
-}
+from tiny import SMALL, build, tokens
+
 QWEN2 = {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "tie_word_embeddings": False}
 MISTRAL = {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "tie_word_embeddings": False}
 # Heads of 8: four frequencies, which llama3 keeps, blends and divides.
@@ -85,46 +80,18 @@ CASES = [
 ]
 
 
-def splitmix(seed, count):
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
-
-
-def weights(name, shape, seed):
-    state = 0xCBF29CE484222325
-    for byte in name.encode():
-        state = (state ^ byte) * 0x100000001B3 % 2**64
-    u = (splitmix(state ^ seed, int(np.prod(shape))) >> np.uint64(40)).astype(np.float64) / 2**23 - 1
-    if name.endswith("norm.weight"):
-        u = 1 + u / 4
-    elif name.endswith("bias"):
-        u = u / 2
-    elif not name.endswith("embed_tokens.weight"):
-        u = u * np.sqrt(3 / shape[1])
-    return torch.from_numpy(u.astype(np.float32).reshape(shape))
-
-
 def main():
     cases = []
     for seed, (name, changes, length) in enumerate(CASES, 1):
         config = {key: value for key, value in (SMALL | changes).items() if value is not None}
-        # transformers rewrites the dictionaries that it is given.
-        parsed = AutoConfig.for_model(**json.loads(json.dumps(config)))
-        parsed._attn_implementation = "eager"
-        model = AutoModelForCausalLM.from_config(parsed, dtype=torch.float32).eval()
+        model = build(config, seed).eval()
+        ids = tokens(seed, length, config["vocab_size"])
         with torch.no_grad():
-            for key, parameter in model.named_parameters():
-                parameter.copy_(weights(key, tuple(parameter.shape), seed))
-        tokens = [int(x % np.uint64(config["vocab_size"])) for x in splitmix(1000 + seed, length)]
-        with torch.no_grad():
-            logits = model(input_ids=torch.tensor([tokens])).logits[0]
+            logits = model(input_ids=torch.tensor([ids])).logits[0]
         # The first, some and the last positions say it all.
         positions = sorted({0, 1, length // 3, length // 2, length - 2, length - 1})
         cases.append({
-            "name": name, "seed": seed, "config": config, "tokens": tokens, "positions": positions,
+            "name": name, "seed": seed, "config": config, "tokens": ids, "positions": positions,
             "logits": [[round(float(x), 6) for x in logits[p]] for p in positions],
         })
         print(name, float(logits.abs().max()))

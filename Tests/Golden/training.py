@@ -1,7 +1,7 @@
 """What reference implementations make of training: makes Tests/Golden/training.json.
 
 - adamw8bit: steps of bitsandbytes' 8-bit blockwise AdamW with the rounding of its CUDA kernel, and its dynamic maps.
-- dora: loss, gradients and file names of PEFT's DoRA.
+- dora: loss, gradients and file names of PEFT's DoRA, without dropout and with one that drops what Swiftlet drops.
 - preference: losses and gradients of DPO and ORPO by the formulas of TRL's trainers, in torch. TRL's ORPO counts the prompt
   in its likelihood of the chosen answer; here, as in the paper, the answer alone is counted.
 - full: gradients of every weight, and AdamW's steps on all of them.
@@ -20,55 +20,16 @@ import numpy as np
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
-from transformers import AutoConfig, AutoModelForCausalLM
 
-SMALL = {
-    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 24, "hidden_size": 16,
-    "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-5, "rope_theta": 10000, "max_position_embeddings": 2048, "tie_word_embeddings": True,
-}
+from tiny import SMALL, build, tokens, uniform
+
+# Two layers, and room for documents of any length.
+CONFIG = SMALL | {"num_hidden_layers": 2, "max_position_embeddings": 2048}
 MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def splitmix(seed, count):
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
-
-
-def uniform(name, count, seed):
-    """Values in -1..<1 that only the name and the seed decide."""
-    state = 0xCBF29CE484222325
-    for byte in name.encode():
-        state = (state ^ byte) * 0x100000001B3 % 2**64
-    return (splitmix(state ^ seed, count) >> np.uint64(40)).astype(np.float64) / 2**23 - 1
-
-
-def weights(name, shape, seed):
-    u = uniform(name, int(np.prod(shape)), seed)
-    if name.endswith("norm.weight"):
-        u = 1 + u / 4
-    elif name.endswith("bias"):
-        u = u / 2
-    elif not name.endswith("embed_tokens.weight"):
-        u = u * np.sqrt(3 / shape[1])
-    return torch.from_numpy(u.astype(np.float32).reshape(shape))
-
-
 def tiny(seed, **changes):
-    parsed = AutoConfig.for_model(**json.loads(json.dumps(SMALL | changes)))
-    parsed._attn_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(parsed, dtype=torch.float32)
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            parameter.copy_(weights(key, tuple(parameter.shape), seed))
-    return model
-
-
-def tokens(seed, length):
-    return [int(x % np.uint64(SMALL["vocab_size"])) for x in splitmix(1000 + seed, length)]
+    return build(CONFIG | changes, seed)
 
 
 def adapted(model, seed, **options):
@@ -139,21 +100,56 @@ def adamw8bit():
     }
 
 
+def philox(counter, stream, seed):
+    """Philox 4x32-10 (Salmon et al., 2011): four words for each counter."""
+    c = [counter & 0xFFFFFFFF, counter >> 32, np.full_like(counter, stream & 0xFFFFFFFF), np.full_like(counter, stream >> 32)]
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        a, b = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(b >> np.uint64(32)) ^ c[1] ^ np.uint64(k0), b & np.uint64(0xFFFFFFFF),
+             (a >> np.uint64(32)) ^ c[3] ^ np.uint64(k1), a & np.uint64(0xFFFFFFFF)]
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return np.stack(c, -1)
+
+
+class Dropped(torch.nn.Module):
+    """A dropout that drops the elements that Swiftlet drops."""
+
+    def __init__(self, probability, seed, stream):
+        super().__init__()
+        self.probability, self.seed, self.stream = probability, seed, stream
+
+    def forward(self, x):
+        count = x.numel()
+        words = philox(np.arange((count + 3) // 4, dtype=np.uint64), self.stream, self.seed).reshape(-1)[:count]
+        keep = (words >= int(self.probability * 2**32)).astype(np.float32) / (1 - self.probability)
+        return x * torch.from_numpy(keep).reshape(x.shape)
+
+
 def dora():
     seed, ids = 31, tokens(31, 14)
-    model = adapted(tiny(seed, attention_bias=True), seed, use_dora=True)
-    loss = -logps(model, ids, 1).sum()
-    loss.backward()
+    probability, key, counter = 0.25, 3407, 9
+    results = {}
+    for kind in ("plain", "dropout"):
+        model = adapted(tiny(seed, attention_bias=True), seed, use_dora=True)
+        if kind == "dropout":
+            model.train()
+            for name, module in model.named_modules():
+                if hasattr(module, "lora_dropout"):
+                    layer = int(name.split(".layers.")[1].split(".")[0])
+                    stream = counter << 20 ^ layer * len(MODULES) + MODULES.index(name.split(".")[-1])
+                    module.lora_dropout["default"] = Dropped(float(np.float32(probability)), key, stream)
+        loss = -logps(model, ids, 1).sum()
+        loss.backward()
+        results[kind] = {"loss": float(loss), "gradients": {
+            name.removesuffix(".weight") if "magnitude" in name else name: rounded(p.grad)
+            for name, p in learned(model).items()}}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         with safe_open(f"{folder}/adapter_model.safetensors", "pt") as file:
             names = {name: list(file.get_tensor(name).shape) for name in file.keys()}
-    return {
-        "seed": seed, "config": SMALL | {"attention_bias": True}, "tokens": ids, "loss": float(loss),
-        "gradients": {name.removesuffix(".weight") if "magnitude" in name else name: rounded(p.grad)
-                      for name, p in learned(model).items()},
-        "files": names,
-    }
+    return {"seed": seed, "config": CONFIG | {"attention_bias": True}, "tokens": ids} | results["plain"] | {
+        "files": names, "dropout": {"probability": probability, "seed": key, "counter": counter} | results["dropout"]}
 
 
 def preference():
@@ -188,7 +184,7 @@ def preference():
             "loss": float(loss), "margins": rounded(torch.stack(margins)),
             "gradients": {name: rounded(p.grad) for name, p in learned(model).items()},
         }
-    return {"seed": seed, "config": SMALL, "beta": beta, "pairs": pairs} | results
+    return {"seed": seed, "config": CONFIG, "beta": beta, "pairs": pairs} | results
 
 
 def full():
@@ -211,7 +207,7 @@ def full():
                 for name, p in model.named_parameters()}})
             optimizer.step()
             optimizer.zero_grad()
-        cases.append({"seed": seed, "config": SMALL | changes, "tokens": ids, "steps": steps})
+        cases.append({"seed": seed, "config": CONFIG | changes, "tokens": ids, "steps": steps})
     return cases
 
 

@@ -58,8 +58,8 @@ import Testing
     #expect(relativeError(bf16.gradient, expected) < 0.1)
   }
 
-  @Test func gradientsWithDropoutAreThoseOfFiniteDifferences() throws {
-    let test = ModelCase.all[1]
+  @Test(arguments: [ModelCase.all[1]] + ModelCase.all.filter(\.lora.useDoRA))
+  func gradientsWithDropoutAreThoseOfFiniteDifferences(_ test: ModelCase) throws {
     let batch = test.batch()
     let (model, adapter) = try test.load(.float32, dropout: 0.3)
     let key = DropoutKey(seed: 5, counter: 7)
@@ -73,6 +73,10 @@ import Testing
     reference.set(adapter, try adapter.values().map { Double($0) })
     #expect(abs(result.loss / reference.loss(batch) - 1) < 1e-5)
     compare(result.gradient, expected, adapter, tolerance: 1e-4, "dropout")
+
+    let (rounded, roundedAdapter) = try test.load(.bfloat16, dropout: 0.3)
+    let bf16 = try rounded.gradient(batch, of: roundedAdapter, dropout: key)
+    #expect(relativeError(bf16.gradient, expected) < 0.2)
 
     // The same key drops the same elements again, recomputed or not; another key drops others.
     try model.reserve(tokens: batch.tokens.count, recompute: .all)

@@ -118,7 +118,8 @@ struct ReferenceModel {
     return norm(x, "model.norm.weight").map { product($0, head) }
   }
 
-  /// x · Wᵀ + bias + s · (mask ∘ x) · Aᵀ · Bᵀ.
+  /// x · Wᵀ + bias + s · x̃ · Aᵀ · Bᵀ, x̃ = mask ∘ x; with magnitudes, of factors f, PEFT's
+  /// x · Wᵀ + bias + (f - 1) ∘ (x̃ · Wᵀ) + f ∘ (s · x̃ · Aᵀ · Bᵀ).
   private func linear(_ x: [[Double]], _ path: String) -> [[Double]] {
     let weight = weights["\(path).weight"] ?? []
     let bias = weights["\(path).bias"]
@@ -128,11 +129,16 @@ struct ReferenceModel {
       var y = product(x, weight)
       if let pair {
         let dropped = mask.map { mask in zip(x, mask[row]).map { $0 * $1 } } ?? x
-        let low = product(product(dropped, pair.a), pair.b)
-        for column in y.indices { y[column] += scale * low[column] }
-      }
-      if let magnitudes = magnitudes[path], let norms = rowNorms[path] {
-        for column in y.indices { y[column] *= magnitudes[column] / norms[column] }
+        let low = product(product(dropped, pair.a), pair.b).map { scale * $0 }
+        if let magnitudes = magnitudes[path], let norms = rowNorms[path] {
+          let base = product(dropped, weight)
+          for column in y.indices {
+            let factor = magnitudes[column] / norms[column]
+            y[column] += (factor - 1) * base[column] + factor * low[column]
+          }
+        } else {
+          for column in y.indices { y[column] += low[column] }
+        }
       }
       if let bias { for column in y.indices { y[column] += bias[column] } }
       return y

@@ -40,8 +40,11 @@ import Testing
   }
 
   /// The adapter whose values the script's rule gives.
-  private func attachAdapter(to model: LanguageModel, seed: UInt64, useDoRA: Bool) throws -> Adapter {
-    let adapter = try model.makeAdapter(LoRAConfiguration(rank: 3, alpha: 6, useDoRA: useDoRA), training: true)
+  private func attachAdapter(
+    to model: LanguageModel, seed: UInt64, useDoRA: Bool, dropout: Double = 0
+  ) throws -> Adapter {
+    let adapter = try model.makeAdapter(
+      LoRAConfiguration(rank: 3, alpha: 6, useDoRA: useDoRA, dropout: dropout), training: true)
     try adapter.set(
       adapter.parts.flatMap { part in
         TinyModel.uniform(part.name, count: part.range.count, seed: seed).map { u in
@@ -151,6 +154,24 @@ import Testing
     #expect(loaded.configuration.useDoRA)
     #expect(abs(try model.evaluate(batch) / expected - 1) < 1e-5)
     #expect(try loaded.values() == adapter.values())
+  }
+
+  /// PEFT's, with the elements dropped that Swiftlet drops.
+  @Test func doraWithDropoutIsThatOfPEFT() throws {
+    let (model, tiny) = try model(golden["dora"])
+    let dropped = golden["dora"]?["dropout"]
+    let adapter = try attachAdapter(
+      to: model, seed: tiny.seed, useDoRA: true, dropout: try #require(dropped?["probability"]?.double))
+    let key = DropoutKey(
+      seed: UInt64(try #require(dropped?["seed"]?.integer)), counter: UInt64(try #require(dropped?["counter"]?.integer)))
+    let ids = try tokens(golden["dora"]?["tokens"])
+    var batch = PackedBatch()
+    batch.append(ids, isTrained: ids.map { _ in true })
+    let expected = try #require(dropped?["loss"]?.double)
+    #expect(abs(try model.forwardBackward(batch, lossScale: 1, dropout: key) / expected - 1) < 1e-5)
+    try compareGradients(adapter, dropped?["gradients"], on: model.device)
+    // Where nothing is trained, nothing is dropped.
+    #expect(abs(try model.evaluate(batch) / (try #require(golden["dora"]?["loss"]?.double)) - 1) < 1e-5)
   }
 
   @Test func doraBeginsWithTheModelAsItIs() throws {

@@ -1,10 +1,13 @@
 // The CPU's kernels.
 #pragma once
 #include "adamw.h"
+#include "adamw8bit.h"
 #include "attention.h"
 #include "calibration.h"
+#include "columns.h"
 #include "crossentropy.h"
 #include "distributions.h"
+#include "dropout.h"
 #include "elementwise.h"
 #include "headnorm.h"
 #include "linear.h"
@@ -16,5 +19,3 @@
 #include "swiglu.h"
 #include "threads.h"
 #include "types.h"
-#include "columns.h"
-#include "adamw8bit.h"

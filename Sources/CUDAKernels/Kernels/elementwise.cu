@@ -186,6 +186,49 @@ KERNEL(256, 1) dropout_backward_bf16(i64 rows, i64 columns, const float *g, i64 
   drop_back(rows, columns, g, ldg, dx, lddx, threshold, factor, seed, stream, aligned);
 }
 
+/// kept = x · k and rest = x - x · k, k being 0 or 1 / (1 - p).
+KERNEL(256, 1) dropout_split(i64 rows, i64 columns, const u16 *x, i64 ldx, u16 *kept, i64 ld_kept, u16 *rest, i64 ld_rest,
+                             u32 threshold, float factor, u64 seed, u64 stream, int aligned) {
+  EACH_EIGHT(rows, columns) {
+    Eight value = load8(x + row * ldx + column, columns - column, aligned);
+    Eight keep = keep8((u64)row * (u64)columns + (u64)column, stream, seed, threshold, factor);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      float part = value.v[i] * keep.v[i];
+      value.v[i] -= part;
+      keep.v[i] = part;
+    }
+    store8(kept + row * ld_kept + column, keep, columns - column, aligned);
+    store8(rest + row * ld_rest + column, value, columns - column, aligned);
+  }
+}
+
+template <class T>
+DEVICE void drop_join(i64 rows, i64 columns, const float *kept, i64 ld_kept, const float *rest, i64 ld_rest, T *dx, i64 lddx,
+                      int accumulate, u32 threshold, float factor, u64 seed, u64 stream, int aligned) {
+  EACH_EIGHT(rows, columns) {
+    Eight through = load8(kept + row * ld_kept + column, columns - column, aligned);
+    Eight beside = load8(rest + row * ld_rest + column, columns - column, aligned);
+    Eight keep = keep8((u64)row * (u64)columns + (u64)column, stream, seed, threshold, factor);
+    Eight sum = {};
+    if (accumulate) sum = load8(dx + row * lddx + column, columns - column, aligned);
+#pragma unroll
+    for (int i = 0; i < 8; i++) sum.v[i] += keep.v[i] * through.v[i] + (1.0f - keep.v[i]) * beside.v[i];
+    store8(dx + row * lddx + column, sum, columns - column, aligned);
+  }
+}
+/// dx = k · kept + (1 - k) · rest, or added to dx.
+KERNEL(256, 1) dropout_join_f32(i64 rows, i64 columns, const float *kept, i64 ld_kept, const float *rest, i64 ld_rest,
+                                float *dx, i64 lddx, int accumulate, u32 threshold, float factor, u64 seed, u64 stream,
+                                int aligned) {
+  drop_join(rows, columns, kept, ld_kept, rest, ld_rest, dx, lddx, accumulate, threshold, factor, seed, stream, aligned);
+}
+KERNEL(256, 1) dropout_join_bf16(i64 rows, i64 columns, const float *kept, i64 ld_kept, const float *rest, i64 ld_rest,
+                                 u16 *dx, i64 lddx, int accumulate, u32 threshold, float factor, u64 seed, u64 stream,
+                                 int aligned) {
+  drop_join(rows, columns, kept, ld_kept, rest, ld_rest, dx, lddx, accumulate, threshold, factor, seed, stream, aligned);
+}
+
 /// Uniform values in ±bound, for measurements on weights that no checkpoint holds.
 KERNEL(256, 1) random_bf16(i64 rows, i64 columns, u16 *y, i64 ldy, float bound, u64 seed, u64 stream, int aligned) {
   EACH_EIGHT(rows, columns) {
