@@ -20,7 +20,7 @@ public final class LanguageModel {
   private(set) var full: FullParameters?
   let head: any FrozenMatrix
   let rotary: RotaryTables
-  let checkpoint: Checkpoint?
+  package let checkpoint: Checkpoint?
   let storage: WeightStorage
   private var embedding: TokenEmbedding
   let headName: String

@@ -50,12 +50,15 @@ public final class FineTuning {
       configuration.resume
       ? try RunFolder.resume(configuration.output, saveLimit: configuration.saveLimit)
       : try RunFolder.create(configuration.output, saveLimit: configuration.saveLimit)
+    let companions = try Self.companions(of: model, configuration)
     trainer = try Trainer(
       model.language, data: data, evalData: evalData, configuration: configuration, folder: folder,
-      startingFrom: start,
-      sampler: { prompt, maxTokens in
+      startingFrom: start, companions: companions,
+      sampler: { prompt, maxTokens, goesOn in
         let prompt = model.tokenizer.chatTemplate == nil ? Prompt.text(prompt) : .user(prompt)
-        return try model.generate(prompt, options: GenerationOptions(maxTokens: maxTokens)).text
+        return try model.generate(
+          prompt, options: GenerationOptions(maxTokens: maxTokens), onToken: goesOn
+        ).text
       }, began: began)
     try writeAtomically(configuration.yaml(), to: folder.configurationPath)
     recorder = RunRecorder(
@@ -64,7 +67,17 @@ public final class FineTuning {
       totalSteps: trainer.totalSteps, stepsDone: trainer.stepsDone, data: data.facts(dataDescription, configuration),
       settings: configuration.settings, writesEvents: configuration.tensorBoard)
     // Who loads the adapter needs the tokenizer that it was trained with.
-    try model.examination.writeTokenizerFiles(to: configuration.output)
+    try writeAtomically(companions, into: configuration.output)
+  }
+
+  /// The files beside what is learned: the tokenizer as it should be, and with a whole model what belongs to one.
+  private static func companions(
+    of model: Model, _ configuration: TrainingConfiguration
+  ) throws -> [(name: String, bytes: [UInt8])] {
+    let own = try model.examination.tokenizerFiles()
+    guard configuration.full, let checkpoint = model.language.checkpoint else { return own }
+    let carried = try CarriedFiles(of: checkpoint, model.examination).files
+    return carried.filter { file in !own.contains { $0.name == file.name } } + own
   }
 
   private static func require(
@@ -86,6 +99,11 @@ public final class FineTuning {
   public var heldOutCount: Int { trainer.heldOutCount }
   /// The number of learned parameters.
   public var parameterCount: Int { trainer.parameterCount }
+  /// Asked within steps, evaluations and answers: true drops what is under way, saves, and ends the run.
+  public var isStopRequested: () -> Bool {
+    get { trainer.isStopRequested }
+    set { trainer.isStopRequested = newValue }
+  }
   /// How much is computed twice to fit the memory.
   public var recompute: RecomputePolicy { trainer.recompute }
 

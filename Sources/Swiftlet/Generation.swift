@@ -78,9 +78,12 @@ extension Model {
   }
 
   /// Continues a prompt.
-  /// - Parameter onText: receives the text piece by piece, whole characters only, and returns false to end it.
+  /// - Parameters:
+  ///   - onText: receives the text piece by piece, whole characters only, and returns false to end it.
+  ///   - onToken: is asked after each token, and returns false to end it.
   public func generate(
-    _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), onText: ((String) -> Bool)? = nil
+    _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), onText: ((String) -> Bool)? = nil,
+    onToken: () -> Bool = { true }
   ) throws -> Generation {
     let tokens = try tokens(of: prompt, parseSpecialTokens: options.parseSpecialTokens)
     guard !tokens.isEmpty else { throw ModelError("the prompt is empty: give it at least one token") }
@@ -110,7 +113,7 @@ extension Model {
       }
       generated.append(token)
       let piece = output.append(token)
-      if !piece.isEmpty, let onText, !onText(piece) {
+      if !onToken() || !piece.isEmpty && onText.map({ !$0(piece) }) ?? false {
         reason = .cancelled
         break
       }

@@ -234,6 +234,36 @@ struct EndToEndTests {
     }
   }
 
+  /// All weights of the sample model: the loss falls, and what is left is a model like any other.
+  @Test func allWeightsAreTrained() throws {
+    try withTemporaryFolder { folder in
+      let data = try chats(in: folder)
+      let run = folder + "/run"
+      let tuned = try swiftlet([
+        "tune", sampleModel, "--data", data, "--eval-data", data, "--output", run, "--full", "--batch-size", "4",
+        "--gradient-accumulation", "1", "--max-steps", "4", "--warmup-steps", "0", "--lr", "1e-4", "--optimizer",
+        "adamw8bit", "--save-steps", "0", "--json",
+      ])
+      #expect(tuned.status == 0, "\(tuned.errors)")
+      let summary = try JSONValue.parse(tuned.output)
+      let (before, after) = (summary["eval_before"]?.double ?? 0, summary["eval_after"]?.double ?? .infinity)
+      #expect(after < before - 0.5)
+      let text = folder + "/text.txt"
+      try Self.chats.joined().write(toFile: text, atomically: true, encoding: .utf8)
+      func perplexity(_ model: String) throws -> Double {
+        let result = try swiftlet(["eval", model, "--perplexity", text, "--json"])
+        #expect(result.status == 0, "\(result.errors)")
+        return try JSONValue.parse(result.output)["perplexity"]?.double ?? .nan
+      }
+      let learned = try perplexity(run)
+      #expect(try learned < perplexity(sampleModel))
+      let gguf = folder + "/learned.gguf"
+      let exported = try swiftlet(["export", run, "--format", "gguf", "--type", "f16", "--output", gguf])
+      #expect(exported.status == 0, "\(exported.errors)")
+      #expect(try abs(perplexity(gguf) / learned - 1) < 0.02)
+    }
+  }
+
   @Test func aSignalSavesAndResumeGoesOn() throws {
     try withTemporaryFolder { folder in
       let data = try chats(in: folder)

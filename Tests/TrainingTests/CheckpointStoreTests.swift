@@ -125,7 +125,7 @@ import Testing
     }
     #expect("\(error as Any)".contains("too little space"))
     let run = try RunFolder.create("\(folder.path)/run")
-    var needs = DiskNeeds(checkpoint: 1 << 50, result: 1, saves: 1 << 10, limit: nil, metricsLines: 1)
+    var needs = DiskNeeds(checkpoint: 1 << 50, result: 1, saves: 1 << 10, limit: nil, lines: (1, 400))
     #expect(throws: RunError.self) { try run.checkSpace(needs) }
     needs.checkpoint = 1
     try run.checkSpace(needs)

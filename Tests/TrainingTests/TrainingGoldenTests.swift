@@ -163,7 +163,8 @@ import Testing
     let adapter = try attachAdapter(
       to: model, seed: tiny.seed, useDoRA: true, dropout: try #require(dropped?["probability"]?.double))
     let key = DropoutKey(
-      seed: UInt64(try #require(dropped?["seed"]?.integer)), counter: UInt64(try #require(dropped?["counter"]?.integer)))
+      seed: UInt64(try #require(dropped?["seed"]?.integer)), counter: UInt64(try #require(dropped?["counter"]?.integer))
+    )
     let ids = try tokens(golden["dora"]?["tokens"])
     var batch = PackedBatch()
     batch.append(ids, isTrained: ids.map { _ in true })

@@ -42,7 +42,8 @@ enum TuneCommand: RunnableCommand {
       return try showPreview(configuration, count: count, asJSON: arguments[json])
     }
 
-    Interruption.catchSignals()
+    Interruption.catchSignals(
+      beforeWorkSaying: "\nswiftlet: stopped before training began; this begins it:\n\(commandLine(resumes: false))\n")
     var line = ProgressLine()
     let mode = arguments[quiet] ? .quiet : arguments[progress]
     if mode != .quiet { StandardError.write("swiftlet: loading \(configuration.model)\n") }
@@ -77,6 +78,8 @@ enum TuneCommand: RunnableCommand {
       announce(tuning)
     }
     defer { line.finish() }
+    Interruption.beginWork()
+    tuning.isStopRequested = { Interruption.isRequested }
     let summary = try tuning.run { progress in
       switch mode {
       case .line:
@@ -86,7 +89,7 @@ enum TuneCommand: RunnableCommand {
       case .json: try? StandardOutput.write(json(progress))
       case .quiet: break
       }
-      return Interruption.isRequested ? .stop : .continue
+      return .continue
     }
     line.finish()
     // Alone on standard output, as a machine reads it; a quiet run has said all in its folder.
@@ -95,14 +98,15 @@ enum TuneCommand: RunnableCommand {
     }
     if summary.stoppedEarly {
       let why = summary.end == .timeLimit ? "the time is over" : "stopped"
-      StandardError.write("swiftlet: \(why), saved at step \(summary.steps); this goes on:\n\(resumingCommand)\n")
+      StandardError.write(
+        "swiftlet: \(why), saved at step \(summary.steps); this goes on:\n\(commandLine(resumes: true))\n")
     }
   }
 
-  /// The command line of this process with `--resume`, as a shell reads it.
-  private static var resumingCommand: String {
+  /// The command line of this process, with `--resume` where wanted, as a shell reads it.
+  private static func commandLine(resumes: Bool) -> String {
     var words = CommandLine.arguments
-    if !words.contains(where: { $0 == "--resume" || $0.hasPrefix("--resume=") }) {
+    if resumes, !words.contains(where: { $0 == "--resume" || $0.hasPrefix("--resume=") }) {
       // Before a `--`, after which all words are positional.
       words.insert("--resume", at: words.firstIndex(of: "--") ?? words.endIndex)
     }
@@ -185,7 +189,7 @@ enum TuneCommand: RunnableCommand {
         "tokens_per_second": .number(summary.tokensPerSecond), "peak_bytes": .integer(summary.peakBytes),
         "adapter": .string(summary.adapterPath), "stopped_early": .bool(summary.stoppedEarly),
         "end": .string(summary.end.rawValue), "skipped_steps": .integer(summary.skippedSteps),
-        "loss_spikes": .integer(summary.lossSpikes),
+        "loss_spikes": .integer(summary.lossSpikes), "longest_save_stall": .number(summary.longestSaveStall),
       ]
       object["first_loss"] = summary.firstLoss.map { .number($0) }
       object["last_loss"] = summary.lastLoss.map { .number($0) }

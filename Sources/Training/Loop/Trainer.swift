@@ -6,13 +6,16 @@ import Tensors
 ///
 /// On one device and thread count the same run gives the same bits, and so does a run that was interrupted and resumed.
 public final class Trainer {
-  /// Answers a prompt with the model as it is.
-  public typealias Sampler = (_ prompt: String, _ maxTokens: Int) throws -> String
+  /// Answers a prompt with the model as it is, as long as `goesOn` says so.
+  public typealias Sampler = (_ prompt: String, _ maxTokens: Int, _ goesOn: () -> Bool) throws -> String
 
   /// The run's folder.
   public let folder: RunFolder
   /// How much is computed twice to fit the memory.
   public let recompute: RecomputePolicy
+  /// Asked before every micro-batch, evaluated batch and token of an answer: true drops what is under way, to be done by the
+  /// run that goes on, and the run ends as when a progress closure says stop.
+  public var isStopRequested: () -> Bool = { false }
   let model: LanguageModel
   let configuration: TrainingConfiguration
   let learned: any LearnedParameters
@@ -20,6 +23,8 @@ public final class Trainer {
   let metrics: MetricsLog
   let saving = BackgroundWork()
   let average: RunningAverage?
+  /// What lies beside the weights of a whole model.
+  let companions: [(name: String, bytes: [UInt8])]
   private let objective: Objective
   var state: TrainerState
   private var batches: BatchSource
@@ -27,22 +32,28 @@ public final class Trainer {
   private let learningRates: LearningRateSchedule
   private let sampler: Sampler?
   private let began: Double
+  /// The step of the last checkpoint; nil while there is none.
+  var savedStep: Int?
+  /// The most seconds that a step has waited for a save.
+  var longestSaveStall = 0.0
 
   /// Prepares a run, or one that goes on where its folder's latest checkpoint stands.
   /// - Parameters:
   ///   - folder: made by `RunFolder.create`, or by `RunFolder.resume` when `configuration.resume`.
   ///   - start: The adapter that a new run goes on from, whose shape the configuration has; `nil`: a fresh one.
+  ///   - companions: Files that a model needs beside its weights, for runs that write models.
   ///   - sampler: answers `configuration.samplePrompts`.
   ///   - began: when the run's time began to count (`configuration.maxTime`), by ``MonotonicClock``.
   public init(
     _ model: LanguageModel, data: TokenizedDataset, evalData: TokenizedDataset?, configuration: TrainingConfiguration,
-    folder: RunFolder, startingFrom start: AdapterSum? = nil, sampler: Sampler? = nil,
-    began: Double = MonotonicClock.now()
+    folder: RunFolder, startingFrom start: AdapterSum? = nil, companions: [(name: String, bytes: [UInt8])] = [],
+    sampler: Sampler? = nil, began: Double = MonotonicClock.now()
   ) throws {
     self.model = model
     self.configuration = configuration
     self.folder = folder
     self.sampler = sampler
+    self.companions = configuration.full ? companions : []
     self.began = began
     let share = try configuration.evalShare.map {
       try HeldOutShare(of: data.count, share: $0, seed: configuration.seed)
@@ -61,9 +72,9 @@ public final class Trainer {
     optimizer = try Optimizer(parameters, on: model.device, options: Optimizer.Options(configuration))
     state = TrainerState(totalSteps: totalSteps, settings: settings)
 
-    if configuration.resume {
-      let saved = try Self.latest(in: folder, settings)
+    if configuration.resume, let saved = try Self.latest(in: folder, settings) {
       state = saved.state
+      savedStep = state.step
       try learned.load(folder: saved.path)
       average = try configuration.emaDecay.map {
         let average = try RunningAverage(of: parameters, decay: $0, on: model.device)
@@ -82,7 +93,8 @@ public final class Trainer {
       average = try configuration.emaDecay.map {
         try RunningAverage(of: parameters, decay: $0, on: model.device)
       }
-      metrics = try MetricsLog(path: folder.metricsPath)
+      // Nothing stays of a run that ended before its first checkpoint.
+      metrics = try MetricsLog(path: folder.metricsPath, resumedAtStep: configuration.resume ? -1 : nil)
     }
     if let adapter { model.attach(adapter) }
 
@@ -97,14 +109,14 @@ public final class Trainer {
     try model.reserve(tokens: tokens, recompute: recompute)
   }
 
-  /// The latest whole checkpoint, whose settings must be these.
+  /// The latest whole checkpoint, whose settings must be these; nil where the run ended before its first one, and begins anew.
   private static func latest(in folder: RunFolder, _ settings: RunSettings) throws -> (
     state: TrainerState, path: String
-  ) {
+  )? {
     let (entry, damaged) = folder.checkpoints.latest()
     guard let entry else {
-      throw RunError(
-        folder.path, damaged.first ?? "no checkpoint to resume from; start the run without --resume")
+      if let reason = damaged.first { throw RunError(folder.path, reason) }
+      return nil
     }
     let saved = try TrainerState.load(from: entry.path)
     try settings.requireSame(as: saved.settings, in: entry.path)
@@ -131,6 +143,9 @@ public final class Trainer {
     var evalLoss: Double?
   }
 
+  /// The caller asked to stop; what was under way is dropped.
+  private struct StopRequest: Error {}
+
   /// Trains until the last step, or until `onProgress` says stop; then the run is saved either way.
   ///
   /// A step whose loss or gradient is not finite is skipped. More of them in a row than the configuration allows stop the run
@@ -139,7 +154,21 @@ public final class Trainer {
     try folder.checkSpace(diskNeeds)
     var session = Session()
     var end = TrainingEnd.finished
-    if state.step == 0 { try lookBeforeTheFirstStep(&session) }
+    do {
+      if state.isLookDue { try lookBetweenSteps(&session) }
+      try steps(&session, &end, onProgress)
+    } catch is StopRequest {
+      end = .stopped
+      if savedStep != state.step { try save(isBest: false) }
+    }
+    try saving.finish()
+    try writeResult()
+    return summary(session, end)
+  }
+
+  private func steps(
+    _ session: inout Session, _ end: inout TrainingEnd, _ onProgress: (TrainingProgress) -> TrainingDecision
+  ) throws {
     while state.step < state.totalSteps, end == .finished {
       if isPatienceSpent {
         end = .earlyStopping
@@ -147,7 +176,7 @@ public final class Trainer {
       }
       let progress = try step(&session)
       let isLast = state.step == state.totalSteps
-      if onProgress(progress) == .stop, !isLast {
+      if state.isLookDue || (onProgress(progress) == .stop || isStopRequested()) && !isLast {
         end = .stopped
       } else if let limit = configuration.maxTime, !isLast,
         // The next step would not be over in time.
@@ -162,44 +191,33 @@ public final class Trainer {
       if state.skippedInARow > configuration.maxSkippedSteps { throw try tooManySkipped(progress) }
       if end != .finished || isLast || isPatienceSpent || ((isDue || isBest) && isSound) { try save(isBest: isBest) }
     }
-    try saving.finish()
-    try writeResult()
-    return summary(session, end)
   }
 
-  /// One step, with all that its number asks for.
+  /// One step, with all that its number asks for; what a stop breaks off of looking is due then.
   private func step(_ session: inout Session) throws -> TrainingProgress {
     let microBatches = try batches.microBatches(ofStep: state.step)
     let learningRate = learningRates.learningRate(atStep: state.step)
     let began = MonotonicClock.now()
     let result = try model.trainingStep(
-      microBatches, objective, optimizer, learningRate: learningRate, seed: configuration.seed, number: state.step)
+      microBatches, objective, optimizer, learningRate: learningRate, seed: configuration.seed, number: state.step,
+      beforeEach: goOn)
     if !result.isSkipped { try average?.update(step: optimizer.step) }
     let seconds = MonotonicClock.now() - began
     session.trainingSeconds += seconds
     session.trainingTokens += result.tokens
     let isSpike = note(result)
-    if state.skippedInARow > configuration.maxSkippedSteps {
-      // The run stops here: nothing more is asked of numbers that are none.
-      session.evalLoss = nil
-    } else {
-      session.evalLoss = isDue(configuration.evalSteps, heldOut != nil) ? try evaluate() : nil
-    }
-    if let loss = session.evalLoss { note(evalLoss: loss) }
-    var progress = TrainingProgress(
+    // Where the run stops for them, nothing more is asked of numbers that are none.
+    let seen = state.skippedInARow > configuration.maxSkippedSteps ? Look() : try look()
+    session.evalLoss = seen.loss
+    let progress = TrainingProgress(
       step: state.step, totalSteps: state.totalSteps, loss: result.loss, learningRate: learningRate,
       gradientNorm: result.gradientNorm, tokensPerSecond: Double(result.tokens) / max(seconds, 1e-9),
-      tokens: state.tokens, evalLoss: session.evalLoss, rewardMargin: result.rewardMargin,
-      rewardAccuracy: result.rewardAccuracy, isSkipped: result.isSkipped, isSpike: isSpike,
+      tokens: state.tokens, evalLoss: seen.loss, rewardMargin: result.rewardMargin,
+      rewardAccuracy: result.rewardAccuracy, isSkipped: result.isSkipped, isSpike: isSpike, samples: seen.samples,
       eta: session.trainingSeconds / Double(max(1, session.trainingTokens)) * Double(result.tokens)
         * Double(state.totalSteps - state.step),
       peakBytes: model.device.memory?.peak ?? ProcessMemory.peakByteCount,
       memoryBytes: model.device.memory?.used ?? ProcessMemory.residentByteCount)
-    if state.skippedInARow <= configuration.maxSkippedSteps,
-      isDue(configuration.sampleSteps ?? configuration.evalSteps, !configuration.samplePrompts.isEmpty)
-    {
-      progress.samples = try answers()
-    }
     let isLast = state.step == state.totalSteps
     if state.step % max(1, configuration.logSteps) == 0 || isLast || progress.isWorthALine {
       try metrics.append(MetricsLine(progress))
@@ -208,20 +226,9 @@ public final class Trainer {
     return progress
   }
 
-  /// Whether something that comes every `steps`, and at the end, comes after this step.
-  private func isDue(_ steps: Int?, _ isWanted: Bool) -> Bool {
-    isWanted && (state.step == state.totalSteps || steps.map { state.step % $0 == 0 } ?? false)
-  }
-
-  private func lookBeforeTheFirstStep(_ session: inout Session) throws {
-    var line = MetricsLine(step: 0)
-    if heldOut != nil {
-      session.evalLoss = try evaluate()
-      state.firstEvalLoss = session.evalLoss
-      line.evalLoss = session.evalLoss
-    }
-    line.samples = try answers()
-    if line.evalLoss != nil || !line.samples.isEmpty { try metrics.append(line) }
+  /// Ends what is under way where a stop is asked for.
+  private func goOn() throws {
+    if isStopRequested() { throw StopRequest() }
   }
 
   private var isPatienceSpent: Bool {
@@ -259,6 +266,10 @@ public final class Trainer {
   }
 
   private func note(evalLoss: Double) {
+    if state.step == 0 {
+      state.firstEvalLoss = evalLoss
+      return
+    }
     let best = state.bestEvalLoss ?? .infinity
     state.evaluationsWithoutProgress =
       evalLoss < best - configuration.earlyStoppingThreshold ? 0 : state.evaluationsWithoutProgress + 1
@@ -270,6 +281,42 @@ public final class Trainer {
 
   // MARK: Looking
 
+  /// What the model is seen to do after a step.
+  private struct Look {
+    var loss: Double?
+    var samples: [SampleAnswer] = []
+  }
+
+  /// Evaluates and asks, as far as this step's number wants it; nothing, and it stays due, where a stop breaks it off.
+  private func look() throws -> Look {
+    /// Whether what comes every `steps`, and before the first and after the last one, comes now.
+    func isDue(_ steps: Int?) -> Bool {
+      state.step == 0 || state.step == state.totalSteps || steps.map { state.step % $0 == 0 } ?? false
+    }
+    var seen = Look()
+    do {
+      if heldOut != nil, isDue(configuration.evalSteps) { seen.loss = try evaluate() }
+      if isDue(configuration.sampleSteps ?? configuration.evalSteps) { seen.samples = try answers() }
+    } catch is StopRequest {
+      state.isLookDue = true
+      return Look()
+    }
+    state.isLookDue = false
+    if let loss = seen.loss { note(evalLoss: loss) }
+    return seen
+  }
+
+  /// Looks before the first step, or after one whose look was broken off.
+  private func lookBetweenSteps(_ session: inout Session) throws {
+    let seen = try look()
+    if state.isLookDue { throw StopRequest() }
+    session.evalLoss = seen.loss
+    var line = MetricsLine(step: state.step)
+    (line.evalLoss, line.samples) = (seen.loss, seen.samples)
+    if line.evalLoss != nil || !line.samples.isEmpty { try metrics.append(line) }
+    if state.step > 0, state.bestStep == state.step { try markSavedAsBest() }
+  }
+
   /// Mean loss of the held-out data: of its trained tokens, or of its pairs.
   private func evaluate() throws -> Double {
     guard let (data, examples) = heldOut else { return .nan }
@@ -277,6 +324,7 @@ public final class Trainer {
       func forEachBatch(_ work: (PackedBatch) throws -> Void) throws {
         for start in stride(from: 0, to: examples.count, by: configuration.batchSize) {
           let batch = try data.batch(of: examples[start..<min(start + configuration.batchSize, examples.count)])
+          try goOn()
           if batch.trainedTokenCount > 0 { try work(batch) }
         }
       }
@@ -291,8 +339,11 @@ public final class Trainer {
   private func answers() throws -> [SampleAnswer] {
     guard let sampler, !configuration.samplePrompts.isEmpty else { return [] }
     return try withAverage {
-      try configuration.samplePrompts.map {
-        SampleAnswer(prompt: $0, answer: try sampler($0, configuration.sampleTokens))
+      try configuration.samplePrompts.map { prompt in
+        try goOn()
+        let answer = try sampler(prompt, configuration.sampleTokens) { !isStopRequested() }
+        try goOn()
+        return SampleAnswer(prompt: prompt, answer: answer)
       }
     }
   }
@@ -310,7 +361,7 @@ public final class Trainer {
       seconds: MonotonicClock.now() - session.began,
       peakBytes: model.device.memory?.peak ?? ProcessMemory.peakByteCount, adapterPath: folder.path, end: end,
       skippedSteps: state.skippedSteps, lossSpikes: state.lossSpikes, bestStep: state.bestStep,
-      bestEvalLoss: state.bestEvalLoss)
+      bestEvalLoss: state.bestEvalLoss, longestSaveStall: longestSaveStall)
   }
 }
 

@@ -90,6 +90,8 @@ public struct TrainingSummary: Sendable, Equatable {
   }
   var bestStep: Int?
   var bestEvalLoss: Double?
+  /// The most seconds that a step has waited for a checkpoint's copy, or for the writing of the one before.
+  public var longestSaveStall: Double
   /// Whether the run ended before its last step and can go on.
   public var stoppedEarly: Bool { end == .stopped || end == .timeLimit }
 }

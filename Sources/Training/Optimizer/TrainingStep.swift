@@ -36,10 +36,10 @@ extension LanguageModel {
       microBatches, Objective(method: .sft, beta: 0), optimizer, learningRate: learningRate, seed: seed, number: number)
   }
 
-  /// One optimizer step towards an objective.
+  /// One optimizer step towards an objective; an error of `beforeEach` micro-batch leaves everything as it was.
   func trainingStep(
     _ microBatches: [PackedBatch], _ objective: Objective, _ optimizer: Optimizer, learningRate: Double, seed: UInt64,
-    number: Int? = nil
+    number: Int? = nil, beforeEach: () throws -> Void = {}
   ) throws -> StepResult {
     let number = number ?? optimizer.step
     let totals = objective.totals(microBatches)
@@ -47,12 +47,18 @@ extension LanguageModel {
       throw TrainingError("step \(number + 1): no token of the batch is trained on")
     }
     var whole = Preference.Result()
-    for (index, batch) in microBatches.enumerated() where batch.trainedTokenCount > 0 {
-      let key = DropoutKey(seed: seed, counter: UInt64(number) << 16 | UInt64(index))
-      let part = try objective.forwardBackward(self, batch, totals, key: key)
-      whole.loss += part.loss
-      whole.margin += part.margin
-      whole.won += part.won
+    do {
+      for (index, batch) in microBatches.enumerated() where batch.trainedTokenCount > 0 {
+        try beforeEach()
+        let key = DropoutKey(seed: seed, counter: UInt64(number) << 16 | UInt64(index))
+        let part = try objective.forwardBackward(self, batch, totals, key: key)
+        whole.loss += part.loss
+        whole.margin += part.margin
+        whole.won += part.won
+      }
+    } catch {
+      try? optimizer.clearGradients()
+      throw error
     }
     var result = StepResult(
       loss: whole.loss, gradientNorm: try optimizer.gradientNorm(),

@@ -64,12 +64,14 @@ public struct CheckpointStore: Sendable {
     return published
   }
 
-  /// Points `best` at the checkpoint of a step; it is not removed as long as it is the best.
+  /// Points `best` at the checkpoint of a step; it is not removed as long as it is the best, the earlier one may be.
   public func markBest(step: Int) throws {
     guard Folders.isFolder(path(ofStep: step)) else {
       throw RunError(path(ofStep: step), "there is no such checkpoint to mark as the best")
     }
     try link("best", toStep: step)
+    // Only now is the earlier best one of the others.
+    try prune(keeping: step)
   }
 
   /// The step of the checkpoint that `best` points at.

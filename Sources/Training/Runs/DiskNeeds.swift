@@ -1,7 +1,7 @@
 import ModelFiles
 
 /// What a run will still write, at most.
-struct DiskNeeds: Equatable {
+struct DiskNeeds {
   /// Bytes of one checkpoint.
   var checkpoint: Int
   /// Bytes of what the run's folder gets at the end.
@@ -10,8 +10,10 @@ struct DiskNeeds: Equatable {
   var saves: Int
   /// Checkpoints kept besides the best; nil: all.
   var limit: Int?
-  /// Lines that `metrics.jsonl` will get.
-  var metricsLines: Int
+  /// Lines that the log will get, and the bytes of one there, in TensorBoard's events and in the report.
+  var lines: (count: Int, bytes: Int)
+  /// Answers to prompts, and the bytes of one in the same places.
+  var answers: (count: Int, bytes: Int) = (0, 0)
 
   /// The bytes that must be free, `Int.max` where they cannot be counted.
   ///
@@ -19,13 +21,14 @@ struct DiskNeeds: Equatable {
   func byteCount(existing: Int) -> Int {
     // Besides those that the limit keeps: the best, and the one being written before another goes.
     let kept = limit.map { min(saves, max(1, $0 + 2 - existing)) } ?? saves
-    let (checkpoints, overflow) = checkpoint.multipliedReportingOverflow(by: kept)
-    let (lines, linesOverflow) = metricsLines.multipliedReportingOverflow(by: 400)
-    if overflow || linesOverflow { return .max }
-    return [checkpoints, result, lines].reduce(1 << 20) { sum, part in
-      let (next, overflow) = sum.addingReportingOverflow(part)
-      return overflow ? .max : next
+    // Pages and small files, whose size does not depend on the run's length.
+    var sum = (partialValue: 2 << 20, overflow: false)
+    for (count, bytes) in [(kept, checkpoint), (1, result), lines, answers] where !sum.overflow {
+      let product = count.multipliedReportingOverflow(by: bytes)
+      sum = sum.partialValue.addingReportingOverflow(product.partialValue)
+      sum.overflow = sum.overflow || product.overflow
     }
+    return sum.overflow ? .max : sum.partialValue
   }
 }
 
@@ -40,7 +43,7 @@ extension RunFolder {
     }
     throw RunError(
       path,
-      "the disk has too little space: \(needs.saves) checkpoints and the result may take \(gigabytes(needed)), "
+      "the disk has too little space: \(needs.saves) checkpoints, the result and the log may take \(gigabytes(needed)), "
         + "\(gigabytes(free)) are free; give --save-limit, raise --save-steps, or choose another --output")
   }
 }

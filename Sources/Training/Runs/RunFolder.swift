@@ -14,12 +14,21 @@ public final class RunFolder: Sendable {
 
   /// Makes the folder of a new run, or takes an empty one; a folder that holds a run already is refused.
   public static func create(_ path: String, saveLimit: Int? = nil) throws -> RunFolder {
+    try create(path, saveLimit: saveLimit, atMoment: nil)
+  }
+
+  /// The same, with what a test does at the moments of a save.
+  static func create(
+    _ path: String, saveLimit: Int?, atMoment: (@Sendable (CheckpointStore.Moment) -> Void)?
+  ) throws -> RunFolder {
     let path = withoutSlash(path)
     try Folders.make(path)
-    let run = try RunFolder(path, saveLimit)
+    let run = try RunFolder(path, saveLimit, atMoment)
     for name in ["checkpoints", "metrics.jsonl", "adapter_model.safetensors", "model.safetensors"]
     where Folders.exists("\(path)/\(name)") {
       if name == "checkpoints", run.checkpoints.entries.isEmpty { continue }
+      // A run that ended before it had logged anything.
+      if name == "metrics.jsonl", Folders.isEmptyFile("\(path)/\(name)") { continue }
       throw RunError(path, "the folder holds a run already (\(name)); go on with --resume or choose another --output")
     }
     try run.checkpoints.removeLeftovers()
@@ -30,14 +39,18 @@ public final class RunFolder: Sendable {
   public static func resume(_ path: String, saveLimit: Int? = nil) throws -> RunFolder {
     let path = withoutSlash(path)
     guard Folders.isFolder(path) else { throw RunError(path, "no run to resume: there is no such folder") }
-    let run = try RunFolder(path, saveLimit)
+    let run = try RunFolder(path, saveLimit, nil)
     try run.checkpoints.removeLeftovers()
     return run
   }
 
-  private init(_ path: String, _ saveLimit: Int?) throws {
+  private init(
+    _ path: String, _ saveLimit: Int?, _ atMoment: (@Sendable (CheckpointStore.Moment) -> Void)?
+  ) throws {
     self.path = path
-    checkpoints = CheckpointStore(runPath: path, limit: saveLimit)
+    var store = CheckpointStore(runPath: path, limit: saveLimit)
+    store.atMoment = atMoment
+    checkpoints = store
     let descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     if descriptor < 0 { throw RunError.system(path, "open the folder") }
     if flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK {

@@ -33,6 +33,8 @@ public struct TrainerState: Sendable, Equatable {
   public var skippedInARow = 0
   /// Steps whose loss leapt out of its course.
   public var lossSpikes = 0
+  /// Whether the evaluation and the answers of this step are still to be done.
+  public var isLookDue: Bool
   /// Evaluations since the lowest loss.
   public var evaluationsWithoutProgress = 0
   var lossWatch = LossWatch()
@@ -42,6 +44,7 @@ public struct TrainerState: Sendable, Equatable {
   /// The state of a run before its first step.
   public init(totalSteps: Int, settings: RunSettings, randomState: [UInt64] = []) {
     step = 0
+    isLookDue = true
     self.totalSteps = totalSteps
     epoch = 0
     stepInEpoch = 0
@@ -83,6 +86,7 @@ public struct TrainerState: Sendable, Equatable {
       ],
     ]
     for (key, value) in optionals { if let value, value.isFinite { object[key] = .number(value) } }
+    if isLookDue { object["look_due"] = true }
     if let bestStep { object["best_step"] = .integer(bestStep) }
     object["settings"] = .object(JSONObject(settings.entries.map { ($0.name, .string($0.value)) }))
     return .object(object)
@@ -98,6 +102,7 @@ public struct TrainerState: Sendable, Equatable {
     guard try integer("version") == 1 else { throw FormatProblem("`version` is of a later program") }
     step = try integer("step")
     totalSteps = try integer("total_steps")
+    isLookDue = json["look_due"]?.bool ?? false
     epoch = try integer("epoch")
     stepInEpoch = try integer("step_in_epoch")
     tokens = try integer("tokens")
