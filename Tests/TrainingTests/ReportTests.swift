@@ -99,7 +99,7 @@ import Testing
     second.finish()
     let html = try #require(TemporaryFolder.text(of: "\(path)/report.html"))
     for text in [
-      "3 of 4", "Learning rate", "Gradient norm", "Tokens per second", "Memory", "2 GiB", "held out",
+      "3 of 4", "Learning rate", "Gradient norm", "Tokens per second", "Memory in GiB", "2 GiB", "held out",
       "a model &amp; more",
       "&lt;script&gt;alert(1)&lt;/script&gt;", "&lt;b&gt;I&lt;/b&gt; &amp; \u{FFFD} you", "1 sample seen before",
       "Who?",

@@ -12,6 +12,8 @@ struct LineChart {
     var points: [(x: Double, y: Double)]
     /// Whether each point is marked.
     var hasMarks = false
+    /// Whether a line goes through them.
+    var hasLine = true
   }
 
   var title: String
@@ -66,7 +68,7 @@ struct LineChart {
       let path = series.points.enumerated().map { index, point in
         "\(index == 0 ? "M" : "L")\(Self.place(x(point.x))) \(Self.place(y(scaled(point.y))))"
       }.joined()
-      body += "<path class=\"line \(series.style)\" d=\"\(path)\"/>"
+      if series.hasLine { body += "<path class=\"line \(series.style)\" d=\"\(path)\"/>" }
       if series.hasMarks || series.points.count == 1 {
         for point in series.points {
           body += "<circle class=\"mark \(series.style)\" cx=\"\(Self.place(x(point.x)))\" "

@@ -80,6 +80,8 @@ public struct RunReport: Sendable {
           .init(name: "each step", style: "c0 faint", points: losses),
           .init(name: "smoothed", style: "c0", points: means),
           .init(name: "held out", style: "c1", points: series(\.evalLoss), hasMarks: true),
+          .init(
+            name: "spikes", style: "c5", points: series { $0.isSpike ? $0.loss : nil }, hasMarks: true, hasLine: false),
         ]),
       LineChart(
         title: "Learning rate", series: [.init(name: "", style: "c2", points: series(\.learningRate))]),
@@ -94,9 +96,8 @@ public struct RunReport: Sendable {
       LineChart(
         title: "Tokens per second", series: [.init(name: "", style: "c4", points: series(\.tokensPerSecond))]),
       LineChart(
-        title: "Memory",
-        series: [.init(name: "", style: "c5", points: series { $0.memoryBytes.map { $0 / Double(1 << 30) } })],
-        format: { LineChart.number($0) + " GiB" }),
+        title: "Memory in GiB",
+        series: [.init(name: "", style: "c5", points: series { $0.memoryBytes.map { $0 / Double(1 << 30) } })]),
     ]
     return charts.map(\.figure).joined()
   }
