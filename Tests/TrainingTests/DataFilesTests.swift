@@ -116,12 +116,22 @@ import Testing
       ])
     #expect(try names("set/{a,b}.jsonl@3") == ["set/a.jsonl × 3.0", "set/b.jsonl × 3.0"])
     #expect(try names("set/*/c.*") == ["set/part/c.ndjson"])
+    try folder.makeFolder("set/part/[odd]")
+    _ = try folder.write("set/part/[odd]/d.jsonl", "{\"text\":\"d\"}")
+    #expect(try names("set/**/*.jsonl") == ["set/a.jsonl", "set/b.jsonl", "set/part/[odd]/d.jsonl"])
+    #expect(
+      try names("set/**/{c,d}.*@2", "s*/**/part/**/d.jsonl") == [
+        "set/part/c.ndjson × 2.0", "set/part/[odd]/d.jsonl × 2.0", "set/part/[odd]/d.jsonl",
+      ])
+    #expect(try names("set/part/**") == ["set/part/c.ndjson", "set/part/[odd]/d.jsonl"])
+    TemporaryFolder.removeAll("\(folder.path)/set/part/[odd]")
     _ = try folder.write("odd@2", "{\"text\":\"a\"}")
     #expect(try names("odd@2") == ["odd@2"])
     _ = try folder.write("[odd].jsonl", "{\"text\":\"a\"}")
     #expect(try names("[odd].jsonl") == ["[odd].jsonl"])
     try folder.makeFolder("empty")
     #expect(failure(["\(folder.path)/empty"]).hasPrefix("empty: the folder holds no data file (.jsonl, "))
+    #expect(failure(["\(folder.path)/**/*.x"]) == "**/*.x: no file matches this pattern")
     #expect(failure(["\(folder.path)/*.x"]) == "*.x: no file matches this pattern")
     #expect(failure(["\(folder.path)/absent.jsonl"]) == "absent.jsonl: there is no such file or folder")
     #expect(failure(["\(folder.path)/set/a.jsonl@-1"]).hasSuffix("a weight is a number above 0 and up to 1000"))

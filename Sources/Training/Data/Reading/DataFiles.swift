@@ -18,8 +18,8 @@ public struct DataFile: Sendable, Equatable {
 
   /// The files that names mean.
   ///
-  /// A name is a path, a folder with all data files below it, a pattern with `*`, `?`, `[…]` and `{…}`, or `-` for standard
-  /// input, and may end in `@` and a weight. A path that exists is never read as anything else.
+  /// A name is a path, a folder with all data files below it, a pattern with `*`, `?`, `[…]`, `{…}` and `**` for any number of
+  /// folders, or `-` for standard input, and may end in `@` and a weight. A path that exists is never read as anything else.
   public static func expand(_ names: [String]) throws(DatasetError) -> [DataFile] {
     var files: [DataFile] = []
     for name in names { files += try expand(name) }
@@ -72,7 +72,33 @@ public struct DataFile: Sendable, Equatable {
     }
   }
 
+  /// The paths that a pattern means, each once, in the order of folders.
   private static func matches(_ pattern: String) -> [String] {
+    let parts = pattern.split(separator: "/", omittingEmptySubsequences: false)
+    guard let place = parts.firstIndex(of: "**") else { return globbed(pattern) }
+    let before = parts[..<place].joined(separator: "/")
+    let after = place + 1 < parts.count ? parts[(place + 1)...].joined(separator: "/") : "*"
+    let tops = place == 0 ? [""] : before.isEmpty ? ["/"] : globbed(before).filter { Folders.isFolder($0) }
+    var found: [String] = []
+    var seen: Set<String> = []
+    for folder in tops.flatMap(folders) {
+      let inside = folder.isEmpty || folder.hasSuffix("/") ? folder : folder + "/"
+      for path in matches(inside.reduce(into: "") { $0 += "\\*?[]{}~".contains($1) ? "\\\($1)" : "\($1)" } + after)
+      where seen.insert(path).inserted { found.append(path) }
+    }
+    return found
+  }
+
+  /// A folder and all below it, those that begin with a dot and links to folders aside; `""` is the folder of the process.
+  private static func folders(_ folder: String) -> [String] {
+    let path = folder.isEmpty ? "." : folder
+    let inside = folder.isEmpty || folder.hasSuffix("/") ? folder : folder + "/"
+    return [folder]
+      + Folders.names(in: path).filter { !$0.hasPrefix(".") }.map { inside + $0 }
+      .filter { Folders.isFolder($0) && Folders.target(ofLink: $0) == nil }.flatMap(folders)
+  }
+
+  private static func globbed(_ pattern: String) -> [String] {
     var result = glob_t()
     defer { globfree(&result) }
     guard glob(pattern, GLOB_BRACE, nil, &result) == 0 else { return [] }
