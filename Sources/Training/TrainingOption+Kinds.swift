@@ -20,14 +20,7 @@ extension TrainingOption {
     _ name: String, _ group: Group, _ path: Path<Number>, _ kind: Kind, aliases: [String] = [], _ placeholder: String,
     _ help: String
   ) -> Self {
-    Self(
-      name: name, aliases: aliases, group: group, kind: kind, placeholder: placeholder, help: help,
-      isPositional: false,
-      assign: { configuration, texts throws(TrainingConfigurationError) in
-        guard let value = texts.last.flatMap({ Number($0) }) else { throw notRead(name, texts, kind.noun) }
-        configuration[keyPath: path] = value
-      },
-      read: { .plain($0[keyPath: path].description) })
+    one(name, group, Place(path), kind, aliases, placeholder, help, parse: Number.init, show: \.description)
   }
 
   /// An optional number; `none` and `null` unset it.
@@ -35,47 +28,59 @@ extension TrainingOption {
     _ name: String, _ group: Group, _ path: Path<Number?>, _ kind: Kind, aliases: [String] = [], _ placeholder: String,
     _ help: String
   ) -> Self {
-    Self(
-      name: name, aliases: aliases, group: group, kind: kind, placeholder: placeholder, help: help,
-      isPositional: false,
-      assign: { configuration, texts throws(TrainingConfigurationError) in
-        if isUnset(texts) { return configuration[keyPath: path] = nil }
-        guard let value = texts.last.flatMap({ Number($0) }) else { throw notRead(name, texts, kind.noun) }
-        configuration[keyPath: path] = value
-      },
-      read: { $0[keyPath: path].map { .plain($0.description) } })
+    one(name, group, Place(path), kind, aliases, placeholder, help, parse: Number.init, show: \.description)
   }
 
   static func byteCount(
     _ name: String, _ group: Group, _ path: Path<Int?>, aliases: [String] = [], _ placeholder: String, _ help: String
   ) -> Self {
-    Self(
-      name: name, aliases: aliases, group: group, kind: .byteCount, placeholder: placeholder, help: help,
-      isPositional: false,
-      assign: { configuration, texts throws(TrainingConfigurationError) in
-        if isUnset(texts) { return configuration[keyPath: path] = nil }
-        guard let value = texts.last.flatMap({ parseByteCount($0) }) else {
-          throw notRead(name, texts, Kind.byteCount.noun)
-        }
-        configuration[keyPath: path] = value
-      },
-      read: { $0[keyPath: path].map { .plain(formatByteCount($0)) } })
+    one(
+      name, group, Place(path), .byteCount, aliases, placeholder, help, parse: { parseByteCount($0) },
+      show: { formatByteCount($0) })
   }
 
   static func duration(
     _ name: String, _ group: Group, _ path: Path<Double?>, aliases: [String] = [], _ placeholder: String, _ help: String
   ) -> Self {
+    one(
+      name, group, Place(path), .duration, aliases, placeholder, help, parse: { parseDuration($0) },
+      show: { "\($0)s" })
+  }
+
+  /// Where a value lies, and how it is unset where it may be missing.
+  private struct Place<Value> {
+    let get: @Sendable (TrainingConfiguration) -> Value?
+    let set: @Sendable (inout TrainingConfiguration, Value) -> Void
+    var unset: (@Sendable (inout TrainingConfiguration) -> Void)?
+
+    init(_ path: Path<Value>) {
+      get = { $0[keyPath: path] }
+      set = { $0[keyPath: path] = $1 }
+    }
+
+    init(_ path: Path<Value?>) {
+      get = { $0[keyPath: path] }
+      set = { $0[keyPath: path] = $1 }
+      unset = { $0[keyPath: path] = nil }
+    }
+  }
+
+  /// An option of one value, written plainly.
+  private static func one<Value>(
+    _ name: String, _ group: Group, _ place: Place<Value>, _ kind: Kind, _ aliases: [String], _ placeholder: String,
+    _ help: String, parse: @escaping @Sendable (String) -> Value?, show: @escaping @Sendable (Value) -> String
+  ) -> Self {
     Self(
-      name: name, aliases: aliases, group: group, kind: .duration, placeholder: placeholder, help: help,
+      name: name, aliases: aliases, group: group, kind: kind, placeholder: placeholder, help: help,
       isPositional: false,
       assign: { configuration, texts throws(TrainingConfigurationError) in
-        if isUnset(texts) { return configuration[keyPath: path] = nil }
-        guard let value = texts.last.flatMap({ parseDuration($0) }) else {
-          throw notRead(name, texts, Kind.duration.noun)
+        if let unset = place.unset, ["none", "null", "~"].contains((texts.last ?? "").lowercased()) {
+          return unset(&configuration)
         }
-        configuration[keyPath: path] = value
+        guard let value = texts.last.flatMap(parse) else { throw notRead(name, texts, kind.noun) }
+        place.set(&configuration, value)
       },
-      read: { $0[keyPath: path].map { .plain("\($0)s") } })
+      read: { place.get($0).map { .plain(show($0)) } })
   }
 
   static func choice<Choice: RawRepresentable<String> & CaseIterable & SendableMetatype>(
@@ -160,10 +165,6 @@ extension TrainingOption.Kind {
     case .texts, .words: "a list"
     }
   }
-}
-
-private func isUnset(_ texts: [String]) -> Bool {
-  ["none", "null", "~"].contains((texts.last ?? "").lowercased())
 }
 
 private func notRead(_ name: String, _ texts: [String], _ wanted: String) -> TrainingConfigurationError {

@@ -196,8 +196,8 @@ import Testing
         #expect(!line.contains("\n") && line.hasPrefix("chat template, line ") && line.utf8.count < 1000, "\(line)")
       }
     }
-    // A generous bound: half a second of processor time is the limit, and the machine may have much other work.
-    #expect(time < 60, "\(time) s: \(source.prefix(100))")
+    // Half a second of processor time is the limit; parsing and what is under way when it is over come on top.
+    #expect(time < 2, "\(time) s: \(source.prefix(100))")
   }
 
   /// The limit is of processor time: a machine with other work to do does not fail honest templates.

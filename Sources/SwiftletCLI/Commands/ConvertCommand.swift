@@ -50,7 +50,7 @@ enum ConvertCommand: RunnableCommand {
     if strict { try readingInput { try conversion.examination.requireSound() } }
     for repair in conversion.repairs { StandardError.write("swiftlet: repaired in \(path): \(repair)\n") }
     Interruption.catchSignals()
-    var progress = ByteProgressLine(action: action, total: conversion.byteCount)
+    var progress = CountProgressLine(action: action, bytes: conversion.byteCount)
     defer { progress.finish() }
     return try conversion.write(to: path) { written in
       if Interruption.isRequested { throw Interruption.error }

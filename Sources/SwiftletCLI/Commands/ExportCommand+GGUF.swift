@@ -44,7 +44,7 @@ extension ExportCommand {
 extension ExportCommand {
   /// Writes the file with a line of progress.
   private static func write(_ export: GGUFExport, to path: String) throws -> GGUFExport.Result {
-    var progress = ByteProgressLine(action: "writing", total: export.byteCount)
+    var progress = CountProgressLine(action: "writing", bytes: export.byteCount)
     defer { progress.finish() }
     return try export.write(to: path) { written in
       if Interruption.isRequested { throw Interruption.error }

@@ -123,7 +123,7 @@ enum QuantizeCommand: RunnableCommand {
   private static func write(
     _ export: BitsAndBytesExport, to path: String, _ method: Method, _ report: QuantizationReport?, asJSON: Bool
   ) throws {
-    var progress = ByteProgressLine(action: "quantizing", total: export.byteCount)
+    var progress = CountProgressLine(action: "quantizing", bytes: export.byteCount)
     let result = try export.write(to: path, report: report) { written in
       if Interruption.isRequested { throw Interruption.error }
       progress.show(written, at: MonotonicClock.now())
