@@ -1,6 +1,7 @@
-// Adds the product of a low-rank pair to a matrix, split over threads by blocks of rows.
+// Adds the product of a low-rank pair to a matrix, measures rows and scales them, split over threads by blocks of rows.
 #include "include/lowrank.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,4 +76,56 @@ void sl_add_low_rank(int64_t rows, int64_t columns, int64_t rank, float scale, c
   if (rows <= 0 || columns <= 0 || rank <= 0) return;
   low_rank_job job = {rows, columns, rank, scale, b, a, out};
   sl_parallel((rows + rows_per_task - 1) / rows_per_task, add_rows, &job);
+}
+
+typedef struct {
+  int64_t rows, columns;
+  const float *factors;
+  float *norms, *values;
+} rows_job;
+
+/// In double, where no square of fp32 overflows or vanishes.
+CLONES static double squared_norm(int64_t count, const float *restrict x) {
+  double lanes[16] = {0}, total = 0;
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    for (int j = 0; j < 16; j++) lanes[j] += (double)x[i + j] * (double)x[i + j];
+  }
+  for (; i < count; i++) total += (double)x[i] * (double)x[i];
+  for (int j = 0; j < 16; j++) total += lanes[j];
+  return total;
+}
+
+static void measure_rows(void *context, int64_t task, int thread) {
+  const rows_job *job = context;
+  (void)thread;
+  int64_t begin = task * rows_per_task;
+  int64_t end = begin + rows_per_task < job->rows ? begin + rows_per_task : job->rows;
+  for (int64_t r = begin; r < end; r++) {
+    job->norms[r] = (float)sqrt(squared_norm(job->columns, job->values + r * job->columns));
+  }
+}
+
+void sl_row_norms(int64_t rows, int64_t columns, const float *values, float *norms) {
+  if (rows <= 0) return;
+  rows_job job = {rows, columns, NULL, norms, (float *)values};
+  sl_parallel((rows + rows_per_task - 1) / rows_per_task, measure_rows, &job);
+}
+
+CLONES static void scale(int64_t count, float factor, float *restrict x) {
+  for (int64_t i = 0; i < count; i++) x[i] *= factor;
+}
+
+static void scale_rows(void *context, int64_t task, int thread) {
+  const rows_job *job = context;
+  (void)thread;
+  int64_t begin = task * rows_per_task;
+  int64_t end = begin + rows_per_task < job->rows ? begin + rows_per_task : job->rows;
+  for (int64_t r = begin; r < end; r++) scale(job->columns, job->factors[r], job->values + r * job->columns);
+}
+
+void sl_scale_rows(int64_t rows, int64_t columns, const float *factors, float *values) {
+  if (rows <= 0 || columns <= 0) return;
+  rows_job job = {rows, columns, factors, NULL, values};
+  sl_parallel((rows + rows_per_task - 1) / rows_per_task, scale_rows, &job);
 }

@@ -17,12 +17,12 @@ public enum AdapterExport {
   ///
   /// Of a run that is not finished, the best checkpoint is taken, else the latest whole one. With `model`, the adapters'
   /// shapes are compared with the model's; `baseModel` replaces the model's name in the configuration. `layout` says
-  /// which matrices the new adapter is for: a Llama's, or those of a Phi-3's folder. With `examination`, the tokenizer's
-  /// files lie beside the adapter, repaired where they have to be. A folder that is not there yet appears whole or not at
-  /// all.
+  /// which matrices the new adapter is for: a Llama's, or those of a Phi-3's folder; where a DoRA adapter has no magnitudes for
+  /// a part of those, `weights` says how long its rows are. With `examination`, the tokenizer's files lie beside the
+  /// adapter, repaired where they have to be. A folder that is not there yet appears whole or not at all.
   public static func export(
     _ folders: [String], to output: String, for model: ModelConfiguration? = nil, in layout: Conversion.Layout = .llama,
-    baseModel: String? = nil, examination: Examination? = nil
+    weights: Checkpoint? = nil, baseModel: String? = nil, examination: Examination? = nil
   ) throws -> Result {
     let sources = try folders.map(adapterFolder)
     for name in [AdapterFile.fileName, AdapterConfiguration.fileName] where access("\(output)/\(name)", F_OK) == 0 {
@@ -30,7 +30,13 @@ public enum AdapterExport {
     }
     let sum = try AdapterSum(
       sources.map { (source) throws(ModelFileError) in try AdapterFile.load(folder: source, for: model) })
-    var written = try WrittenAdapter(sum, layerCount: model?.layerCount, in: layout)
+    var written = try WrittenAdapter(sum, layerCount: model?.layerCount, in: layout) { layer, module in
+      guard let weights else {
+        throw RunError(
+          sources[0], "this DoRA adapter has no magnitudes for layer \(layer)'s \(module.rawValue); name the model")
+      }
+      return try weights.rowNorms(of: module.path(layer: layer) + ".weight")
+    }
     if let baseModel { written.configuration.baseModel = baseModel }
     func fill(_ folder: String) throws {
       try written.save(to: folder)

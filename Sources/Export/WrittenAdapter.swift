@@ -5,9 +5,19 @@ struct WrittenAdapter {
   var configuration: AdapterConfiguration
   private var tensors: [(name: String, shape: [Int], values: [Float])] = []
 
-  /// - Parameter layerCount: Layers of the model where they are known: an adapter of all of them need not list them.
-  init(_ sum: AdapterSum, layerCount: Int?, in layout: Conversion.Layout) throws {
+  /// Norms of the rows of W, which are the magnitudes of a projection that DoRA leaves alone.
+  typealias RowNorms = (_ layer: Int, _ module: TargetModule) throws -> [Float]
+
+  private let rowNorms: RowNorms
+
+  /// - Parameters:
+  ///   - layerCount: Layers of the model where they are known: an adapter of all of them need not list them.
+  ///   - rowNorms: Asked where a projection without an adapter lies in one matrix or layer with others that have DoRA's.
+  init(
+    _ sum: AdapterSum, layerCount: Int?, in layout: Conversion.Layout, rowNorms: @escaping RowNorms
+  ) throws {
     configuration = sum.configuration
+    self.rowNorms = rowNorms
     if sum.layers.count == layerCount {
       configuration.layers = nil
     } else if layerCount != nil || configuration.layers != nil {
@@ -22,15 +32,8 @@ struct WrittenAdapter {
       for layer in sum.layers {
         let (a, b) = try Self.pair(sum, layer, module)
         add(module.path(layer: layer), rank: sum.configuration.rank, a, b)
-        if let magnitudes = try sum.magnitudes(layer: layer, module: module) {
-          tensors.append(
-            (AdapterFile.magnitudeName(layer: layer, module: module), [magnitudes.count], magnitudes))
-        }
+        try addMagnitudes(module.path(layer: layer), layer, [module], sum)
       }
-    }
-    if !groups.isEmpty, configuration.usesDoRA {
-      throw ModelFileError(
-        sum.files.first?.folder ?? "adapter", "a DoRA adapter cannot be written for fused matrices; use --layout llama")
     }
     if !groups.isEmpty {
       configuration.targetModules = sum.modules.filter { !fused.contains($0) }.map(\.rawValue) + groups.map(\.name)
@@ -70,7 +73,9 @@ struct WrittenAdapter {
         b += block
       }
       guard a.count == width * inputs else { throw ModelFileError(name, "the adapters of its parts differ in width") }
-      add("model.layers.\(layer).\(modules[0].parent).\(name)", rank: width, a, b)
+      let path = "model.layers.\(layer).\(modules[0].parent).\(name)"
+      add(path, rank: width, a, b)
+      try addMagnitudes(path, layer, modules, sum)
     }
     guard width != rank else { return }
     configuration.rankPattern.entries.append((name, width))
@@ -80,6 +85,15 @@ struct WrittenAdapter {
   private mutating func add(_ path: String, rank: Int, _ a: [Float], _ b: [Float]) {
     tensors.append((AdapterFile.tensorName(path: path, isB: false), [rank, a.count / rank], a))
     tensors.append((AdapterFile.tensorName(path: path, isB: true), [b.count / rank, rank], b))
+  }
+
+  /// Adds DoRA's magnitudes of the projections in one matrix, one behind the other.
+  private mutating func addMagnitudes(
+    _ path: String, _ layer: Int, _ modules: [TargetModule], _ sum: AdapterSum
+  ) throws {
+    guard configuration.usesDoRA else { return }
+    let magnitudes = try modules.flatMap { try sum.magnitudes(layer: layer, module: $0) ?? rowNorms(layer, $0) }
+    tensors.append((AdapterFile.magnitudeName(path: path), [magnitudes.count], magnitudes))
   }
 
   /// A pair; zeros in a layer that has none where others have one.

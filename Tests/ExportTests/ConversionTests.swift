@@ -22,12 +22,7 @@ import Testing
   private func model(_ name: String, _ changes: JSONObject, _ more: JSONObject = [:]) throws -> String {
     var config = changes
     for (key, value) in more { config[key] = value }
-    let home = try TemporaryFolder()
-    try TinyModel(changing: config).write(to: home)
-    try folder.makeFolder(name)
-    for file in ["config.json", "model.safetensors"] {
-      _ = try folder.write("\(name)/\(file)", TemporaryFolder.bytes(of: "\(home.path)/\(file)") ?? [])
-    }
+    try TinyModel(changing: config).write(to: folder, in: name)
     return "\(folder.path)/\(name)"
   }
 
@@ -45,17 +40,6 @@ import Testing
   }
 
   private func config(_ name: String) throws -> JSONValue { try readJSON("\(folder.path)/\(name)/config.json") }
-
-  private func expectError(
-    _ text: String, _ location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
-  ) {
-    do {
-      try body()
-      Issue.record("no error was thrown, one with \"\(text)\" was expected", sourceLocation: location)
-    } catch {
-      #expect("\(error)".contains(text) && !"\(error)".contains("\n"), sourceLocation: location)
-    }
-  }
 
   // MARK: Phi-3 and back
 

@@ -40,16 +40,6 @@ import Tokenization
       to: "\(folder.path)/\(name)")
   }
 
-  private func expectError(_ text: String, _ location: SourceLocation = #_sourceLocation, _ body: () throws -> Void) {
-    do {
-      try body()
-      Issue.record("no error was thrown, one with \"\(text)\" was expected", sourceLocation: location)
-    } catch {
-      #expect("\(error)".contains(text), "\(error)", sourceLocation: location)
-      #expect(!"\(error)".contains("\n"), sourceLocation: location)
-    }
-  }
-
   // MARK: Tensors
 
   /// Every architecture comes back as the same model with the same numbers.
@@ -108,7 +98,7 @@ import Tokenization
   }
 
   /// An adapter of random values on queries and gates.
-  private func adapter(for model: ModelConfiguration) throws -> AdapterFile {
+  private func adapter(for model: ModelConfiguration, usesDoRA: Bool) throws -> AdapterFile {
     let path = "\(home.path)/adapter"
     let modules = (0..<model.layerCount).flatMap { layer in
       [TargetModule.query, .gate].map { ($0.path(layer: layer), model.size(of: $0)) }
@@ -116,14 +106,17 @@ import Tokenization
     let values = (0..<2 * model.intermediateSize).map { _ in Float.random(in: -1...1) }
     try values.withUnsafeBufferPointer { values in
       try AdapterFile.save(
-        to: path, configuration: .init(rank: 2, alpha: 3, targetModules: ["q_proj", "gate_proj"], baseModel: "base"),
+        to: path,
+        configuration: .init(
+          rank: 2, alpha: 3, usesDoRA: usesDoRA, targetModules: ["q_proj", "gate_proj"], baseModel: "base"),
         tensors: modules.flatMap { path, size in
-          [("A", [2, size.inputs]), ("B", [size.outputs, 2])].map { side, shape in
-            (
-              name: "base_model.model.\(path).lora_\(side).weight", shape: shape,
-              values: UnsafeBufferPointer(rebasing: values[..<(shape[0] * shape[1])])
-            )
-          }
+          [("A.weight", [2, size.inputs]), ("B.weight", [size.outputs, 2]), ("magnitude_vector", [size.outputs])]
+            .prefix(usesDoRA ? 3 : 2).map { part, shape in
+              (
+                name: "base_model.model.\(path).lora_\(part)", shape: shape,
+                values: UnsafeBufferPointer(rebasing: values[..<shape.reduce(1, *)])
+              )
+            }
         })
     }
     return try AdapterFile.load(folder: path, for: model)
@@ -144,9 +137,9 @@ import Tokenization
     #expect(file.tensor("blk.1.attn_norm.weight")?.format == .float32)
   }
 
-  @Test func anAdapterIsAdded() throws {
+  @Test(arguments: [false, true]) func anAdapterIsAdded(usesDoRA: Bool) throws {
     let source = try Checkpoint.open(path: model())
-    let loaded = try adapter(for: source.configuration)
+    let loaded = try adapter(for: source.configuration, usesDoRA: usesDoRA)
     try export(source.path, .f32, adapters: [loaded])
     let back = try Checkpoint.open(path: "\(folder.path)/x.gguf")
     let merged = try MergedTensors(source, adapters: [loaded])

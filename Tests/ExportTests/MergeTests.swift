@@ -27,12 +27,7 @@ import Testing
   private func model(_ name: String, _ tiny: TinyModel, change: (String, inout [Float]) -> Void = { _, _ in }) throws
     -> String
   {
-    let home = try TemporaryFolder()
-    try tiny.write(to: home, change: change)
-    try folder.makeFolder(name)
-    for file in ["config.json", "model.safetensors"] {
-      _ = try folder.write("\(name)/\(file)", TemporaryFolder.bytes(of: "\(home.path)/\(file)") ?? [])
-    }
+    try tiny.write(to: folder, in: name, change: change)
     return "\(folder.path)/\(name)"
   }
 
@@ -49,17 +44,6 @@ import Testing
       return (sum.0 + d * d, sum.1 + Double(pair.1) * Double(pair.1))
     }
     return (difference / size).squareRoot()
-  }
-
-  private func expectError(
-    _ text: String, _ location: SourceLocation = #_sourceLocation, _ body: () throws -> Void
-  ) {
-    do {
-      try body()
-      Issue.record("no error was thrown, one with \"\(text)\" was expected", sourceLocation: location)
-    } catch {
-      #expect("\(error)".contains(text) && !"\(error)".contains("\n"), "\(error)", sourceLocation: location)
-    }
   }
 
   @Test(arguments: families) func aMergedModelIsTheModelWithItsAdapters(_ family: JSONObject) throws {
@@ -89,6 +73,53 @@ import Testing
       try Conversion(of: path, to: .llama, weights: .type(.f32), adding: [adapter]).write(to: output)
       #expect(try distance(logits(output), logits(path, [adapter])) < 2e-6)
       #expect(try !SafetensorsCheckpoint(folder: output).tensorNames.contains { $0.contains("qkv_proj") })
+    }
+  }
+
+  /// Of matrices as the family stores them, and of single projections, whose magnitudes a fused matrix has beside others.
+  @Test(arguments: families) func magnitudesAreMerged(_ family: JSONObject) throws {
+    let tiny = TinyModel(changing: family)
+    let path = try model("base", tiny)
+    var whole = TinyAdapter(tiny.linearLayers, rank: 3, alpha: 4, seed: 5, bound: 0.2)
+    whole.addMagnitudes(0.5...2)
+    try whole.write(to: folder, "whole")
+    let configuration = try Checkpoint.open(path: path).configuration
+    let some = [(0, TargetModule.key), (1, .key), (1, .up), (2, .down)].map { layer, module in
+      let size = configuration.size(of: module)
+      return (path: module.path(layer: layer), outputs: size.outputs, inputs: size.inputs)
+    }
+    var apart = TinyAdapter(some, rank: 2, alpha: 1, seed: 6, bound: 0.5)
+    apart.addMagnitudes(0.5...2, seed: 8)
+    try apart.write(to: folder, "apart")
+    for name in ["whole", "apart"] {
+      let adapter = "\(folder.path)/\(name)"
+      let (plain, expected) = (try logits(path), try logits(path, [adapter]))
+      #expect(distance(plain, expected) > 0.05, "the adapter changes something")
+      let layouts: [Conversion.Layout?] = tiny.config["model_type"] == "phi3" ? [nil, .llama] : [nil]
+      for layout in layouts {
+        for (type, bound) in [(Conversion.ElementType.f32, 4e-6), (.f16, 1e-2), (.bf16, 8e-2)] {
+          let output = "\(adapter)-\(type)-\(layout?.rawValue ?? "same")"
+          try Conversion(of: path, to: layout, weights: .type(type), adding: [adapter]).write(to: output)
+          #expect(try distance(logits(output), expected) < bound, "\(name) \(type)")
+        }
+        let output = "\(adapter)-\(layout?.rawValue ?? "phi3")-written"
+        let target: Conversion.Layout = layout ?? (tiny.config["model_type"] == "phi3" ? .phi3 : .llama)
+        let written = try AdapterExport.export(
+          [adapter], to: output, for: configuration, in: target, weights: Checkpoint.open(path: path))
+        #expect(written.adapter.configuration.usesDoRA)
+        #expect(try distance(logits(path, [output]), expected) < 4e-6, "\(name) as an adapter")
+      }
+    }
+    // A sum with others is no adapter.
+    expectError("this is a DoRA adapter, whose sum with others is no adapter") {
+      _ = try logits(path, ["\(folder.path)/whole", "\(folder.path)/apart"])
+    }
+    if tiny.config["model_type"] == "phi3" {
+      expectError("has no magnitudes for layer") {
+        _ = try AdapterExport.export(
+          ["\(folder.path)/apart"], to: "\(folder.path)/never", for: configuration, in: .phi3)
+      }
+      #expect(access("\(folder.path)/never", F_OK) != 0)
     }
   }
 

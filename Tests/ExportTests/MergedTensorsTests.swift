@@ -120,6 +120,43 @@ import Testing
     #expect(adapted == (layout == .phi3 ? 2 : 4))
   }
 
+  /// Each in its turn: W ← m / ‖W + sBA‖ ∘ (W + sBA), in double.
+  @Test func adaptersWithMagnitudesAreAddedToOthers() throws {
+    let home = try TemporaryFolder()
+    let name = "model.layers.1.mlp.up_proj"
+    // A row of zeros keeps none of a length.
+    try TinyModel().write(to: home) { if $0 == name + ".weight" { for index in 16..<32 { $1[index] = 0 } } }
+    let checkpoint = try Checkpoint.open(path: home.path)
+    var adapters = (1...3).map {
+      TinyAdapter([(path: name, outputs: 24, inputs: 16)], rank: $0, alpha: 3, seed: UInt64.random(in: 1...1 << 40))
+    }
+    for index in 1...2 {
+      adapters[index].addMagnitudes(0.1...3, seed: UInt64.random(in: 1...1 << 40))
+      adapters[index].pairs[0].b.replaceSubrange(index + 1..<2 * index + 2, with: repeatElement(0, count: index + 1))
+    }
+    for (index, adapter) in adapters.enumerated() { try adapter.write(to: folder, "\(index)") }
+    let files = try adapters.indices.map {
+      try AdapterFile.load(folder: "\(folder.path)/\($0)", for: checkpoint.configuration)
+    }
+    let w = try checkpoint.tensor(name + ".weight").decoded().map(Double.init)
+    for chosen in [[0, 1, 2], [2, 0], [1], [1, 2]] {
+      var expected = w
+      for index in chosen {
+        let change = try #require(adapters[index].product(name, scale: 3 / Double(adapters[index].rank)))
+        for row in 0..<24 {
+          let range = 16 * row..<16 * row + 16
+          let sum = range.map { expected[$0] + change[$0] }
+          let norm = sum.reduce(0) { $0 + $1 * $1 }.squareRoot()
+          let factor = adapters[index].pairs[0].magnitudes.map { norm > 0 ? Double($0[row]) / norm : 0 } ?? 1
+          for column in range { expected[column] = factor * sum[column - range.lowerBound] }
+        }
+      }
+      let tensor = try #require(
+        MergedTensors(checkpoint, adapters: chosen.map { files[$0] }).tensors.first { $0.name == name + ".weight" })
+      for (found, wanted) in zip(try values(tensor), expected) { #expect(abs(Double(found) - wanted) < 1e-5) }
+    }
+  }
+
   @Test func whatDoesNotFitIsNamed() throws {
     let home = try TemporaryFolder()
     try TinyModel().write(to: home) { if $0 == "model.layers.0.mlp.up_proj.weight" { $1[7] = 3e38 } }

@@ -1,9 +1,10 @@
 """Compares adapters and merged models with PEFT and transformers; usage: check_adapters.py SWIFTLET.
 
 For small random models of each architecture PEFT makes random adapters: of single projections, of Phi-3's fused ones, with
-rsLoRA, with ranks and alphas of their own, of some layers. `swiftlet export --format merged` must have the logits of PEFT's
-base + adapter in transformers, `--format adapter` must load in PEFT without a missing or unexpected key and give the same
-logits, for one adapter and for the sum of two, for the Llama layout and for Phi-3's.
+rsLoRA, with ranks and alphas of their own, of some layers, with DoRA's magnitudes. `swiftlet export --format merged` must have
+the logits of PEFT's base + adapters in transformers, whatever is listed; `--format adapter` must load in PEFT without a missing
+or unexpected key and give the same logits, for one adapter and for the sum of two (of DoRA, which has no sums, for one), for
+the Llama layout and for Phi-3's.
 Ran with transformers 5.24.0, peft 0.21.2, torch 2.13.0.
 """
 import json
@@ -65,21 +66,27 @@ def adapter(base, output, seed, **settings):
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if "lora_magnitude" in name:
+                parameter.mul_(1 + 0.2 * torch.randn_like(parameter))
+            elif "lora_" in name:
                 parameter.copy_(0.08 * torch.randn_like(parameter))
     model.save_pretrained(output)
 
 
 def with_adapters(base, *adapters):
-    """Base and the sum of adapters, as PEFT computes them."""
+    """Base and adapters as PEFT merges them, one after the other; one alone also beside the weights."""
     model = load(base)
     for path in adapters:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             # Adds without rounding: everything is fp32.
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
+            model = PeftModel.from_pretrained(model, path)
         assert not [w for w in said if "missing" in str(w.message) or "unexpected" in str(w.message)], said
-    return logits(model)
+        beside = logits(model)
+        model = model.merge_and_unload()
+    found = logits(model)
+    assert len(adapters) > 1 or distance(beside, found) < 5e-6, distance(beside, found)
+    return found
 
 
 def check(name, config, modules, folder):
@@ -91,12 +98,16 @@ def check(name, config, modules, folder):
     adapter(base, folder / "one", 1, r=4, lora_alpha=6, target_modules=modules, use_rslora=True)
     adapter(base, folder / "two", 2, r=2, lora_alpha=3, target_modules=modules, layers_to_transform=[1],
             rank_pattern={"down_proj": 5}, alpha_pattern={"layers.1.self_attn.o_proj": 7})
+    adapter(base, folder / "dora", 3, r=4, lora_alpha=5, target_modules=modules, use_dora=True, use_rslora=True)
+    adapter(base, folder / "dora-some", 4, r=2, lora_alpha=3, target_modules=modules[:3], use_dora=True,
+            layers_to_transform=[0, 2], rank_pattern={modules[1]: 3})
     print(f"{name}")
-    for adapters in [["one"], ["two"], ["one", "two"]]:
+    for adapters in [["one"], ["two"], ["dora"], ["dora-some"], ["one", "two"], ["one", "dora"], ["dora-some", "dora"]]:
         paths = [folder / a for a in adapters]
         expected = with_adapters(base, *paths)
         flags = [word for path in paths for word in ("--adapter", path)]
-        line = f"  {' + '.join(adapters):9s} moves logits by {distance(plain, expected):.3f};"
+        has_dora = any("dora" in a for a in adapters)
+        line = f"  {' + '.join(adapters):16s} moves logits by {distance(plain, expected):.3f};"
         for kind, dtype, bound in [("f32", torch.float32, 2e-6), ("f16", torch.float16, 5e-3),
                                    ("bf16", torch.bfloat16, 4e-2)]:
             output = folder / f"merged-{'-'.join(adapters)}-{kind}"
@@ -105,7 +116,7 @@ def check(name, config, modules, folder):
             assert type(merged) is type(model) and {p.dtype for p in merged.parameters()} == {dtype}
             found = distance(logits(merged), expected)
             assert found < bound, found
-            # Not a bit worse than rounding the exact sum once.
+            # Not a bit worse than rounding the exact weights once.
             rounded = load(base)
             for path in paths:
                 rounded = PeftModel.from_pretrained(rounded, path).merge_and_unload()
@@ -117,7 +128,13 @@ def check(name, config, modules, folder):
             line += f" {kind} {found:.1e}"
         for layout in ["llama", "phi3"] if modules is FUSED else ["llama"]:
             output = folder / f"adapter-{'-'.join(adapters)}-{layout}"
-            run("export", base, *flags, "--format", "adapter", "--to", layout, "--output", output)
+            words = ["export", base, *flags, "--format", "adapter", "--to", layout, "--output", output]
+            if has_dora and len(paths) > 1:
+                result = subprocess.run([swiftlet, *map(str, words)], text=True, capture_output=True)
+                assert result.returncode != 0 and "whose sum with others is no adapter" in result.stderr, result
+                assert not output.exists()
+                continue
+            run(*words)
             target = base
             if modules is FUSED and layout == "llama":
                 target = folder / "llama"
@@ -129,10 +146,24 @@ def check(name, config, modules, folder):
         print(line)
 
 
+def parts_alone(folder):
+    """DoRA of some projections, written for the matrices in which Phi-3 keeps them with others."""
+    base = folder / "base"
+    llama = folder / "llama"
+    adapter(llama, folder / "parts", 5, r=3, lora_alpha=4, target_modules=["k_proj", "up_proj", "down_proj"], use_dora=True,
+            rank_pattern={"up_proj": 2})
+    expected = with_adapters(llama, folder / "parts")
+    run("export", llama, "--adapter", folder / "parts", "--format", "adapter", "--to", "phi3", "--output",
+        folder / "parts-fused")
+    found = distance(with_adapters(base, folder / "parts-fused"), expected)
+    assert found < 2e-6, found
+    print(f"DoRA of k, up and down, for fused matrices: {found:.1e}")
+
+
 def refusals(folder):
     base = folder / "base"
     for name, settings in {
-        "DoRA": dict(use_dora=True), "bias": dict(bias="lora_only"), "lora_bias": dict(lora_bias=True),
+        "bias": dict(bias="lora_only"), "lora_bias": dict(lora_bias=True),
         "modules_to_save": dict(modules_to_save=["lm_head"]), "embedding": dict(target_modules=["embed_tokens"]),
         "head": dict(target_modules=["lm_head"]), "trained tokens": dict(trainable_token_indices=[1, 2]),
     }.items():
@@ -152,6 +183,7 @@ def main():
             home = pathlib.Path(folder) / str(index)
             home.mkdir()
             check(name, config, modules, home)
+        parts_alone(pathlib.Path(folder) / str(len(MODELS) - 1))
         print("refused")
         refusals(pathlib.Path(folder) / "0")
 

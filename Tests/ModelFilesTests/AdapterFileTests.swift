@@ -126,6 +126,20 @@ import Testing
     #expect(failure(shapes, listed).contains("`target_modules` lists qkv_proj, but layer 1 has no tensors for it"))
   }
 
+  @Test func magnitudesOfFusedMatricesAreCut() throws {
+    let name = "base_model.model.model.layers.0.self_attn.qkv_proj.lora_magnitude_vector"
+    let configuration = AdapterConfiguration(rank: 2, usesDoRA: true, targetModules: ["qkv_proj"], layers: [0])
+    let shapes = Self.fused("self_attn.qkv_proj", 32)
+    let adapter = try AdapterFile.load(folder: write(shapes + [(name, [32])], configuration), for: Self.model)
+    #expect(
+      try adapter.pairs.map { try $0.magnitude?.decoded() } == [0..<16, 16..<24, 24..<32].map { $0.map(Float.init) })
+    #expect(
+      failure(shapes + [(name, [24])], configuration).contains("has the shape [24] in layer 0; the model asks for [32]")
+    )
+    #expect(failure(shapes, configuration).contains("`use_dora` is true, but layer 0's q_proj has no magnitudes"))
+    #expect(failure(shapes + [(name, [32, 1])], configuration).contains("has the shape [32, 1]; a vector is needed"))
+  }
+
   @Test func patternsGiveModulesTheirOwnRankAndAlpha() throws {
     let path = "base_model.model.model.layers.1.mlp.down_proj"
     var configuration = AdapterConfiguration(rank: 2, alpha: 8, targetModules: [])

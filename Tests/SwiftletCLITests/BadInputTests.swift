@@ -19,17 +19,12 @@ struct BadInputTests {
     init(_ tiny: TinyModel = TinyModel(changing: BadInputTests.phi3)) throws {
       folder = try TemporaryFolder()
       self.tiny = tiny
-      try folder.makeFolder("model")
       try write()
       try TinyAdapter(tiny.linearLayers, rank: 2, alpha: 4).write(to: folder, "adapter")
     }
 
     func write(change: (String, inout [Float]) -> Void = { _, _ in }) throws {
-      let home = try TemporaryFolder()
-      try tiny.write(to: home, change: change)
-      for name in ["config.json", "model.safetensors"] {
-        _ = try folder.write("model/\(name)", TemporaryFolder.bytes(of: "\(home.path)/\(name)") ?? [])
-      }
+      try tiny.write(to: folder, in: "model", change: change)
     }
 
     func remove(_ name: String) throws { try FileManager.default.removeItem(atPath: "\(path)/\(name)") }
@@ -62,12 +57,16 @@ struct BadInputTests {
     _ text: String, _ model: Model, status: Int32 = 2, _ location: SourceLocation = #_sourceLocation
   ) throws {
     let output = model.folder.path + "/out"
-    for words in [
+    let adapter = model.folder.path + "/adapter"
+    var commands = [
       ["convert", model.path, "--to", "llama", "--output", output],
-      [
-        "export", model.path, "--adapter", model.folder.path + "/adapter", "--format", "merged", "--output", output,
-      ],
-    ] {
+      ["export", model.path, "--adapter", adapter, "--format", "merged", "--output", output],
+    ]
+    // A GGUF needs a tokenizer, which these models lack: it comes this far with what shows before.
+    if status == 2 {
+      commands.append(["export", model.path, "--adapter", adapter, "--format", "gguf", "--output", output + ".gguf"])
+    }
+    for words in commands {
       let result = try swiftlet(words)
       #expect(result.status == status, "\(words[0]): \(result.errors)", sourceLocation: location)
       #expect(result.output.isEmpty, sourceLocation: location)

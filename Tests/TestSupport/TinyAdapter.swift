@@ -15,6 +15,8 @@ public struct TinyAdapter: Sendable {
     public var a: [Float]
     /// `[outputs, rank]`.
     public var b: [Float]
+    /// DoRA's lengths of the rows, `[outputs]`; nil without.
+    public var magnitudes: [Float]?
   }
 
   /// The keys of `adapter_config.json` that count; others may be added.
@@ -40,6 +42,17 @@ public struct TinyAdapter: Sendable {
     config = ["peft_type": "LORA", "task_type": "CAUSAL_LM", "r": .integer(rank), "lora_alpha": .number(alpha)]
   }
 
+  /// Gives every pair magnitudes (DoRA), uniform in a range.
+  public mutating func addMagnitudes(_ range: ClosedRange<Float>, seed: UInt64 = 7) {
+    var random = SeededRandom(seed: seed)
+    config["use_dora"] = true
+    for index in pairs.indices {
+      pairs[index].magnitudes = (0..<pairs[index].outputs).map { _ in
+        range.lowerBound + Float(random.next() >> 40) / 16_777_216 * (range.upperBound - range.lowerBound)
+      }
+    }
+  }
+
   /// scale · B · A of a matrix.
   public func product(_ path: String, scale: Double) -> [Double]? {
     pairs.first { $0.path == path }.map { pair in
@@ -61,12 +74,13 @@ public struct TinyAdapter: Sendable {
     var header = JSONObject()
     var data: [UInt8] = []
     for pair in pairs {
-      for (half, shape, values) in [
-        ("A", [rank, pair.inputs], pair.a), ("B", [pair.outputs, rank], pair.b),
-      ] {
+      for (part, shape, values) in [
+        ("A.weight", [rank, pair.inputs], pair.a), ("B.weight", [pair.outputs, rank], pair.b),
+        ("magnitude_vector", [pair.outputs], pair.magnitudes ?? []),
+      ] where !values.isEmpty {
         let start = data.count
         data += GGUFBuilder.bytes(values)
-        header["base_model.model.\(pair.path).lora_\(half).weight"] = [
+        header["base_model.model.\(pair.path).lora_\(part)"] = [
           "dtype": "F32", "shape": .array(shape.map { .integer($0) }),
           "data_offsets": [.integer(start), .integer(data.count)],
         ]

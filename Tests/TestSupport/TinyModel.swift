@@ -1,3 +1,4 @@
+import Glibc
 import JSONValues
 
 /// A model of a few thousand weights, drawn from a seed by a rule that `Tests/Golden/tiny_models.py` follows too.
@@ -112,8 +113,13 @@ public struct TinyModel: Sendable {
     return (0..<count).map { _ in Double(random.next() >> 40) / 8_388_608 - 1 }
   }
 
-  /// Writes `config.json` and `model.safetensors` into a folder; `change` may spoil a tensor first.
-  public func write(to folder: TemporaryFolder, change: (String, inout [Float]) -> Void = { _, _ in }) throws {
+  /// Writes `config.json` and `model.safetensors` into a folder, or one inside it, which is made where it is missing;
+  /// `change` may spoil a tensor first.
+  public func write(
+    to folder: TemporaryFolder, in name: String? = nil, change: (String, inout [Float]) -> Void = { _, _ in }
+  ) throws {
+    let place = name.map { $0 + "/" } ?? ""
+    if let name, access("\(folder.path)/\(name)", F_OK) != 0 { try folder.makeFolder(name) }
     var header = JSONObject()
     var data: [UInt8] = []
     for (name, shape) in tensors {
@@ -128,7 +134,7 @@ public struct TinyModel: Sendable {
     }
     var head = Array(JSONValue.object(header).serialized().utf8)
     while head.count % 8 != 0 { head.append(32) }
-    _ = try folder.write("config.json", text)
-    _ = try folder.write("model.safetensors", GGUFBuilder.bytes(UInt64(head.count)) + head + data)
+    _ = try folder.write(place + "config.json", text)
+    _ = try folder.write(place + "model.safetensors", GGUFBuilder.bytes(UInt64(head.count)) + head + data)
   }
 }

@@ -4,7 +4,9 @@ import ModelFiles
 
 /// A tensor of a model with the adapters that belong to it, decoded to fp32 by ranges of rows.
 ///
-/// A matrix W of `[outputs, inputs]` reads as W + Σ scale · B · A, added in fp32 without rounding in between.
+/// A matrix W of `[outputs, inputs]` reads as W + Σ scale · B · A, added in fp32 without rounding in between. An adapter with
+/// magnitudes m (DoRA) scales each row of the sum so far to its length, m / ‖W + scale · B · A‖: adapters are taken in their
+/// order, each onto what those before it left, as PEFT's `merge_and_unload` does.
 public struct MergedTensor: Sendable {
   /// A stored tensor and what is added to it.
   struct Part: Sendable {
@@ -82,6 +84,25 @@ public final class MergedTensorReader {
     let a: [Float]
     /// `[outputs, rank]`.
     let b: [Float]
+    /// DoRA's, `[outputs]`.
+    let magnitudes: [Float]?
+
+    /// Brings some of W's rows, `[rows.count, width]`, to what the pair makes of them.
+    func add(to target: UnsafeMutablePointer<Float>, _ rows: Range<Int>, width: Int) {
+      a.withUnsafeBufferPointer { a in
+        b.withUnsafeBufferPointer { b in
+          guard let a = a.baseAddress, let b = b.baseAddress else { return }
+          sl_add_low_rank(
+            Int64(rows.count), Int64(width), Int64(rank), scale, b + rows.lowerBound * rank, a, target)
+        }
+      }
+      guard let magnitudes else { return }
+      var norms = [Float](repeating: 0, count: rows.count)
+      sl_row_norms(Int64(rows.count), Int64(width), target, &norms)
+      // Rows of zeros stay zeros, as in training.
+      sl_scale_rows(
+        Int64(rows.count), Int64(width), zip(magnitudes[rows], norms).map { $1 > 0 ? $0 / $1 : 0 }, target)
+    }
   }
 
   init(_ tensor: MergedTensor) { self.tensor = tensor }
@@ -119,16 +140,7 @@ public final class MergedTensorReader {
       try part.stored.requireFinite(place, count: some.count * width)
     }
     if part.additions.isEmpty { return }
-    for factor in try factors(of: index) {
-      factor.a.withUnsafeBufferPointer { a in
-        factor.b.withUnsafeBufferPointer { b in
-          guard let a = a.baseAddress, let b = b.baseAddress else { return }
-          sl_add_low_rank(
-            Int64(rows.count), Int64(width), Int64(factor.rank), factor.scale, b + rows.lowerBound * factor.rank, a,
-            target)
-        }
-      }
-    }
+    for factor in try factors(of: index) { factor.add(to: target, rows, width: width) }
     do { try part.stored.requireFinite(target, count: rows.count * width) } catch {
       throw ModelFileError(
         part.additions[0].a.file.path, "with the adapter added, tensor '\(tensor.name)' leaves the range of fp32")
@@ -138,7 +150,9 @@ public final class MergedTensorReader {
   private func factors(of index: Int) throws -> [Factors] {
     if let loaded, loaded.part == index { return loaded.factors }
     let factors = try tensor.parts[index].additions.map { pair in
-      Factors(rank: pair.rank, scale: Float(pair.scale), a: try pair.a.finite(), b: try pair.b.finite())
+      Factors(
+        rank: pair.rank, scale: Float(pair.scale), a: try pair.a.finite(), b: try pair.b.finite(),
+        magnitudes: try pair.magnitude?.finite())
     }
     loaded = (index, factors)
     return factors

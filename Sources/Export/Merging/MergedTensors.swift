@@ -1,3 +1,4 @@
+import CPUKernels
 import ModelFiles
 
 /// The tensors of a model with adapters added, under Hugging Face's names: what merged models are written from, in
@@ -26,9 +27,6 @@ public struct MergedTensors: Sendable {
   public init(
     _ checkpoint: Checkpoint, adapters: [AdapterFile] = [], layout: Conversion.Layout = .llama
   ) throws(ModelFileError) {
-    if let odd = adapters.first(where: { $0.configuration.usesDoRA }) {
-      throw ModelFileError(odd.folder, "this is a DoRA adapter, which scales rows; merging it is not supported")
-    }
     self.checkpoint = checkpoint
     self.layout = layout
     var additions = try Self.additions(adapters, to: checkpoint.configuration)
@@ -81,7 +79,9 @@ public struct MergedTensors: Sendable {
           throw ModelFileError(adapter.folder, "the model has no \(pair.projection) in a layer \(pair.layer)")
         }
         let (outputs, inputs) = model.size(of: module)
-        guard pair.a.shape == [pair.rank, inputs], pair.b.shape == [outputs, pair.rank] else {
+        guard pair.a.shape == [pair.rank, inputs], pair.b.shape == [outputs, pair.rank],
+          (pair.magnitude?.count ?? outputs) == outputs
+        else {
           throw ModelFileError(
             adapter.folder,
             "\(module.path(layer: pair.layer)) is \(outputs) by \(inputs) in the model, the adapter is made for "
@@ -91,5 +91,21 @@ public struct MergedTensors: Sendable {
       }
     }
     return additions
+  }
+}
+
+extension Checkpoint {
+  /// ‖W_o‖ of every row of a matrix.
+  func rowNorms(of name: String) throws -> [Float] {
+    let stored = try tensor(name)
+    let matrix = MergedTensor(
+      name: name, shape: stored.shape, parts: [MergedTensor.Part(stored: stored, additions: [])])
+    var norms: [Float] = []
+    try matrix.forEachPiece { rows, values in
+      var some = [Float](repeating: 0, count: rows.count)
+      sl_row_norms(Int64(rows.count), Int64(matrix.rowLength), values.baseAddress, &some)
+      norms += some
+    }
+    return norms
   }
 }

@@ -57,8 +57,11 @@ public struct AdapterFile: Sendable {
 
   /// The name of a module's magnitudes in PEFT's files.
   public static func magnitudeName(layer: Int, module: TargetModule) -> String {
-    "\(prefix)\(module.path(layer: layer)).lora_magnitude_vector"
+    magnitudeName(path: module.path(layer: layer))
   }
+
+  /// The name of the magnitudes of the matrix at a path such as "model.layers.0.mlp.gate_up_proj".
+  package static func magnitudeName(path: String) -> String { "\(prefix)\(path).lora_magnitude_vector" }
 
   static let prefix = "base_model.model."
 

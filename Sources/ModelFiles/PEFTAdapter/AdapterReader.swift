@@ -69,12 +69,9 @@ struct AdapterReader {
   }
 
   private mutating func add(magnitude tensor: StoredTensor, _ key: Key) throws(ModelFileError) {
-    guard key.matrix.modules.count == 1 else {
-      throw wrong(tensor, "belongs to a fused matrix (\(key.matrix.name)); DoRA adapters of those cannot be loaded")
-    }
     guard tensor.shape.count == 1 else { throw wrong(tensor, "has the shape \(tensor.shape); a vector is needed") }
     if let model {
-      let outputs = model.size(of: key.matrix.modules[0]).outputs
+      let outputs = key.matrix.modules.reduce(0) { $0 + model.size(of: $1).outputs }
       guard tensor.shape == [outputs], key.layer < model.layerCount else {
         throw wrong(tensor, "has the shape \(tensor.shape) in layer \(key.layer); the model asks for [\(outputs)]")
       }
@@ -97,13 +94,19 @@ struct AdapterReader {
         guard let rows = b.slice(start..<start + outputs, name: name(isB: true)),
           let shared = a.slice(0..<a.rowCount, name: name(isB: false))
         else { throw wrong(b, "cannot be cut into its parts") }
+        let magnitude = try magnitudes[key].map { (whole) throws(ModelFileError) in
+          let name = AdapterFile.magnitudeName(layer: key.layer, module: module)
+          guard let part = whole.slice(start..<start + outputs, name: name) else {
+            throw wrong(whole, "has no magnitudes for the rows \(start..<start + outputs)")
+          }
+          return part
+        }
         if let other = pairs.first(where: { $0.layer == key.layer && $0.projection == module.rawValue }) {
           throw wrong(b, "stands for the same matrix as \(quoted(other.b.name)), fused with others and by itself")
         }
         pairs.append(
           .init(
-            layer: key.layer, projection: module.rawValue, a: shared, b: rows, scale: scale,
-            magnitude: magnitudes[key]))
+            layer: key.layer, projection: module.rawValue, a: shared, b: rows, scale: scale, magnitude: magnitude))
         start += outputs
       }
     }

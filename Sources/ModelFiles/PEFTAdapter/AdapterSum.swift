@@ -17,7 +17,10 @@ public struct AdapterSum: Sendable {
   public init(_ files: [AdapterFile]) throws(ModelFileError) {
     guard let first = files.first else { throw ModelFileError("adapter", "there is no adapter to sum") }
     if files.count > 1, let odd = files.first(where: { $0.configuration.usesDoRA }) {
-      throw ModelFileError(odd.folder, "this is a DoRA adapter, which cannot be summed with others; take it alone")
+      throw ModelFileError(
+        odd.folder,
+        "this is a DoRA adapter, whose sum with others is no adapter; take it alone, or add them all to the weights "
+          + "(export --format merged)")
     }
     let all = files.flatMap(\.pairs)
     pairs = Dictionary(grouping: all) { Self.key($0.layer, $0.projection) }

@@ -58,7 +58,8 @@ enum ExportCommand: RunnableCommand {
     for adapter in adapters { _ = try readingInput { try AdapterExport.adapterFolder(in: adapter) } }
     ModelOptions.remarkBases(of: adapters, for: arguments[ModelOptions.model])
     let result = try AdapterExport.export(
-      adapters, to: path, for: checkpoint.configuration, in: arguments[layout] ?? .llama, examination: examination)
+      adapters, to: path, for: checkpoint.configuration, in: arguments[layout] ?? .llama, weights: checkpoint,
+      examination: examination)
     let sources = result.sources.joined(separator: " and ")
     StandardError.write("swiftlet: wrote the adapter of \(sources) to \(path)\n")
   }
