@@ -89,7 +89,9 @@ let package = Package(
     .executableTarget(
       name: "RenderTemplates", dependencies: ["Tokenization", "JSONValues"], path: "Tests/RenderTemplates",
       swiftSettings: strict),
-    .target(name: "TestSupport", dependencies: ["JSONValues"], path: "Tests/TestSupport", swiftSettings: strict),
+    .target(
+      name: "TestSupport", dependencies: ["CHub", "JSONValues", "ModelFiles"], path: "Tests/TestSupport",
+      swiftSettings: strict),
     tests(of: "JSONValues"),
     tests(of: "CommandLineParsing"),
     tests(of: "Tensors"),
@@ -111,7 +113,7 @@ let package = Package(
       ]),
     tests(of: "CUDADevice", ["CUDAEmulator", "SelfTest", "Models"]),
     tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
-    tests(of: "SwiftletCLI", ["JSONValues"]),
+    tests(of: "SwiftletCLI", ["Hub", "JSONValues"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,6 +1,7 @@
 import Foundation
 import ModelFiles
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Hub
@@ -80,10 +81,72 @@ struct PullTests {
     let server = try server()
     try withCache { cache in
       _ = try client(server, cache: cache, token: "hf_secret").pull(name)
-      let ours = server.requests.filter { $0.port == server.hub.port }
-      let theirs = server.requests.filter { $0.port == server.store.port }
+      let ours = server.requestsOfTheHub
+      let theirs = server.requestsOfTheStore
       #expect(!ours.isEmpty && ours.allSatisfy { $0.headers["authorization"] == "Bearer hf_secret" })
       #expect(!theirs.isEmpty && theirs.allSatisfy { $0.headers["authorization"] == nil })
+    }
+  }
+
+  @Test("a listing that lies on another host is followed without the token")
+  func keepsTheTokenFromAnotherHub() throws {
+    let server = try server()
+    let elsewhere = "/elsewhere/listing"
+    server.misbehave("/api/models/someone/model/revision/main", .redirect(server.storeEndpoint + elsewhere))
+    try withCache { cache in
+      _ = try client(server, cache: cache, token: "hf_secret").pull(name)
+      let asked = server.requestsOfTheStore.filter { $0.path.hasPrefix(elsewhere) }
+      #expect(asked.count == 1 && asked.allSatisfy { $0.headers["authorization"] == nil })
+    }
+  }
+
+  @Test("addresses that point at each other are left")
+  func leavesCircles() throws {
+    let server = try server()
+    let (here, there) = ("/api/models/someone/model/revision/main", server.storeEndpoint + "/there")
+    for _ in 0..<20 {
+      server.misbehave(here, .redirect(there))
+      server.misbehave("/there", .redirect(server.endpoint + here))
+    }
+    try withCache { cache in
+      #expect(failure { _ = try client(server, cache: cache).pull(name) }.hasSuffix(": redirects in a circle"))
+      #expect(server.requests.count == 10)
+    }
+  }
+
+  @Test("a server that falls silent is left, and asked again")
+  func doesNotWaitForEver() throws {
+    let server = try server()
+    server.misbehave("/store/model.safetensors", .stall(after: 4_000, seconds: 4))
+    try withCache { cache in
+      let folder = try client(server, cache: cache) {
+        $0.stallSeconds = 1
+        $0.connections = 1
+      }.pull(name)
+      #expect(content(folder + "/model.safetensors") == sha256(weights))
+      #expect(server.requests.contains { $0.headers["range"] == "bytes=4000-9999" }, "what came is not asked for again")
+    }
+  }
+
+  @Test("what a user stops goes on where it ended")
+  func stops() throws {
+    let server = try server()
+    try withCache { cache in
+      let enough = Atomic(false)
+      let hub = client(server, cache: cache) { $0.connections = 1 }
+      server.misbehave("/store/model.safetensors", .none, .none, .stall(after: 100, seconds: 1))
+      let message = failure {
+        _ = try hub.pull(
+          name, isCancelled: { enough.load(ordering: .relaxed) },
+          onProgress: { if $0.bytesDone >= 20_000 { enough.store(true, ordering: .relaxed) } })
+      }
+      #expect(message == "stopped; the same command goes on where this one ended")
+      #expect(hasNoBlob(named: sha256(weights), in: cache))
+      let before = server.requestsOfTheStore.count
+      var first: Int?
+      let folder = try hub.pull(name, onProgress: { first = first ?? $0.bytesDone })
+      #expect(content(folder + "/model.safetensors") == sha256(weights))
+      #expect(try #require(first) >= 20_000 && server.requestsOfTheStore.count - before <= 8)
     }
   }
 

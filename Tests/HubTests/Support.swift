@@ -1,27 +1,7 @@
-import CHub
 import Foundation
+import TestSupport
 
 @testable import Hub
-
-func sha256(_ bytes: [UInt8]) -> String {
-  var digest = sl_digest()
-  var result = [UInt8](repeating: 0, count: 32)
-  sl_sha256_begin(&digest)
-  sl_sha256_update(&digest, bytes, bytes.count)
-  sl_sha256_end(&digest, &result)
-  return hexadecimal(result)
-}
-
-func gitBlob(_ bytes: [UInt8]) -> String {
-  var digest = sl_digest()
-  var result = [UInt8](repeating: 0, count: 20)
-  let header = Array("blob \(bytes.count)\0".utf8)
-  sl_sha1_begin(&digest)
-  sl_sha1_update(&digest, header, header.count)
-  sl_sha1_update(&digest, bytes, bytes.count)
-  sl_sha1_end(&digest, &result)
-  return hexadecimal(result)
-}
 
 /// Bytes that no two places share.
 func noise(_ count: Int, seed: UInt64 = 1) -> [UInt8] {

@@ -2,13 +2,11 @@ import Glibc
 import ModelFiles
 import Synchronization
 
-@testable import Hub
-
 /// A small hub on this machine: it speaks the listing and download addresses, sends large files on to a store of its
 /// own under another port, and misbehaves on command.
-final class LocalHub: Sendable {
+public final class LocalHub: Sendable {
   /// What goes wrong with one answer; a path's faults are used up in order.
-  enum Fault: Sendable {
+  public enum Fault: Sendable {
     /// Nothing.
     case none
     /// The connection ends after so many bytes of the body.
@@ -19,6 +17,7 @@ final class LocalHub: Sendable {
     case short
     /// More bytes than there are.
     case long
+    /// A status without the file.
     case status(Int, headers: [String] = [])
     /// The whole file whatever the range.
     case ignoreRange
@@ -26,17 +25,24 @@ final class LocalHub: Sendable {
     case wrongRange
     /// An address elsewhere.
     case redirect(String)
+    /// So many bytes of the body, then nothing for so many seconds.
+    case stall(after: Int, seconds: Double)
   }
 
-  struct Request: Sendable {
-    var port: UInt16
-    var path: String
-    var headers: [String: String]
+  /// What somebody asked for.
+  public struct Request: Sendable {
+    /// The port that was asked: the hub's or the store's.
+    public var port: UInt16
+    /// The path with its query.
+    public var path: String
+    /// The headers by their names in lower case.
+    public var headers: [String: String]
   }
 
-  static let commit = String(repeating: "c0ffee00", count: 5)
-  let hub: Listener
-  let store: Listener
+  /// The only commit.
+  public static let commit = String(repeating: "c0ffee00", count: 5)
+  private let hub: Listener
+  private let store: Listener
 
   private struct State {
     var files: [String: [UInt8]] = [:]
@@ -45,7 +51,8 @@ final class LocalHub: Sendable {
   }
   private let state = Mutex(State())
 
-  init() throws {
+  /// Opens the two ports.
+  public init() throws {
     hub = try Listener()
     store = try Listener()
     hub.serve { [unowned self] in answer($0) }
@@ -57,14 +64,24 @@ final class LocalHub: Sendable {
     store.stop()
   }
 
-  var endpoint: String { "http://127.0.0.1:\(hub.port)" }
-  var requests: [Request] { state.withLock { $0.requests } }
+  /// The address of the hub.
+  public var endpoint: String { "http://127.0.0.1:\(hub.port)" }
+  /// The address of the store, another host.
+  public var storeEndpoint: String { "http://127.0.0.1:\(store.port)" }
+  /// All that was asked for.
+  public var requests: [Request] { state.withLock { $0.requests } }
+  /// What the hub was asked for.
+  public var requestsOfTheHub: [Request] { requests.filter { $0.port == hub.port } }
+  /// What the store was asked for.
+  public var requestsOfTheStore: [Request] { requests.filter { $0.port == store.port } }
 
   /// Puts a file into the one repository, `someone/model`; above 1,000 bytes it is a large file.
-  func add(_ path: String, _ bytes: [UInt8]) { state.withLock { $0.files[path] = bytes } }
+  public func add(_ path: String, _ bytes: [UInt8]) { state.withLock { $0.files[path] = bytes } }
 
   /// The next answers for a path (of the hub: `/api/…`, `/someone/…`; of the store: `/store/…`) go wrong so.
-  func misbehave(_ path: String, _ faults: Fault...) { state.withLock { $0.faults[path, default: []] += faults } }
+  public func misbehave(_ path: String, _ faults: Fault...) {
+    state.withLock { $0.faults[path, default: []] += faults }
+  }
 
   private func answer(_ request: Request) -> Listener.Answer {
     let path = String(request.path.prefix { $0 != "?" })
@@ -79,7 +96,9 @@ final class LocalHub: Sendable {
     case .redirect(let address): return .init(status: 302, headers: ["Location: \(address)"])
     default: break
     }
-    if path == "/api/models/someone/model/revision/main" { return .init(status: 200, body: listing(files)) }
+    if path == "/api/models/someone/model/revision/main" || path == "/elsewhere/listing" {
+      return .init(status: 200, body: listing(files))
+    }
     let resolve = "/someone/model/resolve/\(Self.commit)/"
     if request.port == hub.port, path.hasPrefix(resolve), let bytes = files[String(path.dropFirst(resolve.count))] {
       if bytes.count > 1000 {
@@ -115,6 +134,8 @@ final class LocalHub: Sendable {
       return .init(status: status, headers: headers, body: Array(bytes[range]) + [1, 2, 3])
     case .cut(let count):
       return .init(status: status, headers: headers, body: Array(bytes[range]), cutAfter: count)
+    case .stall(let count, let seconds):
+      return .init(status: status, headers: headers, body: Array(bytes[range]), cutAfter: count, stall: seconds)
     default: break
     }
     return .init(status: status, headers: headers, body: Array(bytes[range]))
@@ -136,6 +157,7 @@ final class Listener: Sendable {
     var headers: [String] = []
     var body: [UInt8] = []
     var cutAfter: Int?
+    var stall = 0.0
   }
 
   let port: UInt16
@@ -210,6 +232,7 @@ final class Listener: Sendable {
       if count <= 0 { return false }
       sent += count
     }
+    if answer.stall > 0 { usleep(UInt32(answer.stall * 1e6)) }
     return answer.cutAfter == nil
   }
 }
