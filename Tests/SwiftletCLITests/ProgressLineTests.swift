@@ -1,5 +1,6 @@
 import Testing
 
+@testable import Hub
 @testable import SwiftletCLI
 
 @Suite struct ProgressLineTests {
@@ -55,5 +56,35 @@ import Testing
     let shown = screen.text.split(separator: "\n").map { $0.split(separator: "/")[0].split(separator: " ")[1] }
     #expect(shown == ["1", "11", "21", "31", "41", "45", "55", "57", "67", "77", "87", "97", "100"])
     #expect(!screen.text.contains("\u{1B}"))
+  }
+
+  @Test func workIsCountedWithWhatRemains() {
+    let screen = Screen()
+    func line(isTerminal: Bool) -> RewrittenLine {
+      RewrittenLine(isTerminal: isTerminal, columns: { 200 }, write: { screen.text += $0 })
+    }
+    var bytes = CountProgressLine(action: "writing", bytes: 4 << 30, line: line(isTerminal: true))
+    for second in 0...4 { bytes.show(second << 28, at: Double(second) / 2) }
+    bytes.show(5 << 28, at: 2.1)
+    bytes.finish()
+    bytes.finish()
+    #expect(screen.text.hasSuffix("\r\u{1B}[Kwriting 1.00 GiB of 4.00 GiB  512 MiB/s  eta 6s\n"), "\(screen.text)")
+    screen.text = ""
+    var things = CountProgressLine(action: "writing", unit: "layers", total: 40, line: line(isTerminal: false))
+    for number in 0...40 { things.show(number, at: Double(number)) }
+    things.finish()
+    #expect(
+      screen.text
+        == "writing 10 of 40 layers  eta 30s\nwriting 20 of 40 layers  eta 20s\nwriting 30 of 40 layers  eta 10s\n"
+        + "writing 40 of 40 layers  eta 0s\n")
+  }
+
+  @Test func aDownloadSaysHowFarItIs() {
+    let progress = HubProgress(bytesDone: 3 << 29, bytesTotal: 6 << 30, filesLeft: 2)
+    #expect(
+      DownloadLine.text("a/b", progress, rate: Double(64 << 20))
+        == "a/b  1.50 GiB of 6.00 GiB  25%  64.0 MiB/s  eta 1m12s")
+    let done = HubProgress(bytesDone: 5, bytesTotal: 5, filesLeft: 0)
+    #expect(DownloadLine.text("a/b", done, rate: 0) == "a/b  5 B of 5 B  100%  0 B/s")
   }
 }

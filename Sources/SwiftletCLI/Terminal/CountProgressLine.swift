@@ -1,56 +1,38 @@
-/// The progress of work on many things, or bytes, on standard error: one line that rewrites itself on a terminal, a line every ten
-/// seconds in a log.
+/// The progress of work on many things, or bytes, on standard error, with the time that remains.
 struct CountProgressLine {
   private let total: Int
   private let text: (_ done: Int, _ rate: Double) -> String
-  private let isTerminal: Bool
-  private let write: (String) -> Void
   private var start: Double?
-  private var last = 0.0
-  private var isOpen = false
+  private var line: RewrittenLine
 
   /// Counts things of a name.
-  init(
-    action: String, unit: String, total: Int, isTerminal: Bool = StandardError.isTerminal,
-    write: @escaping (String) -> Void = StandardError.write
-  ) {
+  init(action: String, unit: String, total: Int, line: RewrittenLine = RewrittenLine()) {
     self.total = total
     text = { done, _ in "\(action) \(done) of \(total) \(unit)" }
-    self.isTerminal = isTerminal
-    self.write = write
+    self.line = line
   }
 
   /// Counts bytes, and says how many a second.
-  init(
-    action: String, bytes total: Int, isTerminal: Bool = StandardError.isTerminal,
-    write: @escaping (String) -> Void = StandardError.write
-  ) {
+  init(action: String, bytes total: Int, line: RewrittenLine = RewrittenLine()) {
     self.total = total
     text = { done, rate in
       "\(action) \(Formatting.bytes(done)) of \(Formatting.bytes(total))  \(Formatting.bytes(Int(rate)))/s"
     }
-    self.isTerminal = isTerminal
-    self.write = write
+    self.line = line
   }
 
   /// Shows how many are done; `now` is any clock in seconds.
   mutating func show(_ done: Int, at now: Double) {
     guard let start else {
-      (start, last) = (now, now)
-      return
+      start = now
+      return line.skip(at: now)
     }
-    guard now - last >= (isTerminal ? 0.2 : 10) else { return }
-    last = now
+    guard line.isDue(at: now) else { return }
     let rate = Double(done) / max(now - start, 1e-9)
-    var text = text(done, rate)
-    if rate > 0 { text += "  eta \(Formatting.duration(Double(total - done) / rate))" }
-    write(isTerminal ? "\r\u{1B}[K\(text)" : text + "\n")
-    isOpen = isTerminal
+    line.show(
+      text(done, rate) + (rate > 0 ? "  eta \(Formatting.duration(Double(total - done) / rate))" : ""), at: now)
   }
 
   /// Ends the line, so that other text begins on one of its own.
-  mutating func finish() {
-    if isOpen { write("\n") }
-    isOpen = false
-  }
+  mutating func finish() { line.finish() }
 }

@@ -6,8 +6,7 @@ import Training
 final class DownloadLine: Sendable {
   private struct State {
     var began: (time: Double, bytes: Int)?
-    var lastLine = 0.0
-    var isOpen = false
+    var line = RewrittenLine()
   }
   private let name: String
   private let state = Mutex(State())
@@ -22,16 +21,9 @@ final class DownloadLine: Sendable {
     state.withLock { state in
       let began = state.began ?? (now, progress.bytesDone)
       state.began = began
-      let isDone = progress.filesLeft == 0
-      guard isDone || now - state.lastLine >= (StandardError.isTerminal ? 0.2 : 10) else { return }
-      state.lastLine = now
-      let text = Self.text(name, progress, rate: Double(progress.bytesDone - began.bytes) / max(now - began.time, 1e-3))
-      if StandardError.isTerminal {
-        StandardError.write("\r\u{1B}[K" + text.prefix(max(20, StandardError.columns - 1)))
-        state.isOpen = true
-      } else {
-        StandardError.write(text + "\n")
-      }
+      guard progress.filesLeft == 0 || state.line.isDue(at: now) else { return }
+      let rate = Double(progress.bytesDone - began.bytes) / max(now - began.time, 1e-3)
+      state.line.show(Self.text(name, progress, rate: rate), at: now)
     }
   }
 
@@ -42,12 +34,7 @@ final class DownloadLine: Sendable {
   }
 
   /// Ends the line, so that other text begins on one of its own.
-  func finish() {
-    state.withLock { state in
-      if state.isOpen { StandardError.write("\n") }
-      state.isOpen = false
-    }
-  }
+  func finish() { state.withLock { $0.line.finish() } }
 
   static func text(_ name: String, _ progress: HubProgress, rate: Double) -> String {
     let left = Double(progress.bytesTotal - progress.bytesDone)
