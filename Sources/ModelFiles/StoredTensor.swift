@@ -127,6 +127,21 @@ public struct StoredTensor: Sendable {
     file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)
   }
 
+  /// Reads the stored bytes in order, a few megabytes at a time, checked to be finite numbers; `false` where `bytes` is nil.
+  package func forEachStoredPiece(_ body: (UnsafeRawBufferPointer) throws -> Void) throws -> Bool {
+    guard let bytes else { return false }
+    prefetch()
+    let size = 8 << 20
+    for start in stride(from: 0, to: bytes.count, by: size) {
+      let range = start..<min(start + size, bytes.count)
+      let piece = UnsafeRawBufferPointer(rebasing: bytes[range])
+      try requireFinite(piece)
+      try body(piece)
+      releasePages(range)
+    }
+    return true
+  }
+
   private func check(_ rows: Range<Int>) throws(ModelFileError) {
     if !format.isDecodable {
       throw ModelFileError(

@@ -99,29 +99,16 @@ public struct BitsAndBytesExport: Sendable {
   public func write(
     to output: String, report: QuantizationReport? = nil, onProgress: (_ written: Int) throws -> Void = { _ in }
   ) throws -> Result {
-    var files: [String] = []
-    try AtomicFolder.make(output) { folder in
-      // Defects of the tokenizer do not travel on.
-      let carried = try CarriedFiles(of: checkpoint, Examination(of: checkpoint.path, depth: .tokens))
-      var json = try carried.model.json(
-        as: architecture, original: carried.configuration, storedAs: type)
-      json["quantization_config"] = .object(quantizationConfiguration)
-      let writer = try ShardedSafetensorsWriter(folder: folder, tensors: tensors.flatMap { try $0.entries() })
-      files = writer.fileNames
-      try writeAtomically(carried.files, into: folder)
-      var written = 0
-      for tensor in tensors {
-        try tensor.write(to: writer) { count in
-          written += count
-          try onProgress(written)
-        }
-      }
-      try writer.finish()
-      try writeAtomically(JSONValue.object(json).serialized(pretty: true) + "\n", to: "\(folder)/config.json")
-      try report?.write(into: folder)
-      // What cannot be opened again must not get the name.
-      _ = try Checkpoint.open(path: folder)
-    }
+    // Defects of the tokenizer do not travel on.
+    let examination = try Examination(of: checkpoint.path, depth: .tokens)
+    let folder = ModelFolder(of: checkpoint, examination, architecture: architecture, type: type)
+    let files = try folder.write(
+      to: output, tensors: tensors.flatMap { try $0.entries() },
+      weights: { writer in try tensors.forEachCounted(onProgress) { try $0.write(to: writer, onPiece: $1) } },
+      finishing: { json, folder in
+        json["quantization_config"] = .object(quantizationConfiguration)
+        try report?.write(into: folder)
+      })
     return Result(
       byteCount: byteCount, fileNames: files, quantizedCount: tensors.count(where: \.isQuantized),
       kept: layers.filter(\.isKept).map(\.name))

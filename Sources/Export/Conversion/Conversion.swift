@@ -99,25 +99,9 @@ public struct Conversion: Sendable {
   /// - Parameter onProgress: receives the bytes of weights written so far; what it throws ends the conversion.
   @discardableResult
   public func write(to output: String, onProgress: (_ written: Int) throws -> Void = { _ in }) throws -> Result {
-    var files: [String] = []
-    try AtomicFolder.make(output) { folder in
-      let carried = try CarriedFiles(of: checkpoint, examination)
-      let json = try carried.model.json(
-        as: architecture, original: carried.configuration, storedAs: type)
-      let writer = try ShardedSafetensorsWriter(folder: folder, tensors: tensors.map(\.entry))
-      files = writer.fileNames
-      try writeAtomically(carried.files, into: folder)
-      var written = 0
-      for tensor in tensors {
-        try tensor.write(to: writer) { count in
-          written += count
-          try onProgress(written)
-        }
-      }
-      try writer.finish()
-      try writeAtomically(JSONValue.object(json).serialized(pretty: true) + "\n", to: "\(folder)/config.json")
-      // What cannot be opened again must not get the name.
-      _ = try Checkpoint.open(path: folder)
+    let folder = ModelFolder(of: checkpoint, examination, architecture: architecture, type: type)
+    let files = try folder.write(to: output, tensors: tensors.map(\.entry)) { writer in
+      try tensors.forEachCounted(onProgress) { try $0.write(to: writer, onPiece: $1) }
     }
     return Result(architecture: architecture, tensorCount: tensors.count, byteCount: byteCount, fileNames: files)
   }

@@ -12,9 +12,6 @@ package struct TensorPlan: Sendable {
   /// The stored tensors, from above.
   package var parts: [StoredTensor] { source.parts.map(\.stored) }
 
-  /// Bytes that are copied at a time.
-  private static let piece = 8 << 20
-
   /// The tensors of a checkpoint in a layout, in the order of the computation, others after them.
   package static func all(
     of checkpoint: Checkpoint, adding adapters: [AdapterFile] = [], in layout: Conversion.Layout,
@@ -56,22 +53,12 @@ package struct TensorPlan: Sendable {
         try onPiece(values.count * entry.format.block.byteCount)
       }
     } else {
-      for part in source.parts { try copy(part.stored, to: writer, onPiece) }
-    }
-  }
-
-  private func copy(
-    _ stored: StoredTensor, to writer: ShardedSafetensorsWriter, _ onPiece: (Int) throws -> Void
-  ) throws {
-    guard let bytes = stored.bytes else { return }
-    stored.prefetch()
-    for start in stride(from: 0, to: bytes.count, by: Self.piece) {
-      let range = start..<min(start + Self.piece, bytes.count)
-      let piece = UnsafeRawBufferPointer(rebasing: bytes[range])
-      try stored.requireFinite(piece)
-      try writer.append(piece, to: entry.name)
-      stored.releasePages(range)
-      try onPiece(range.count)
+      for part in source.parts {
+        _ = try part.stored.forEachStoredPiece { piece in
+          try writer.append(piece, to: entry.name)
+          try onPiece(piece.count)
+        }
+      }
     }
   }
 }

@@ -120,13 +120,7 @@ public struct GGUFExport: Sendable {
   @discardableResult
   public func write(to output: String, onProgress: (_ written: Int) throws -> Void = { _ in }) throws -> Result {
     let writer = try GGUFWriter(path: output, metadata: metadata, tensors: tensors.map(\.entry))
-    var written = 0
-    for tensor in tensors {
-      try tensor.write(to: writer) { count in
-        written += count
-        try onProgress(written)
-      }
-    }
+    try tensors.forEachCounted(onProgress) { try $0.write(to: writer, onPiece: $1) }
     try writer.finish()
     let formats = Dictionary(grouping: tensors, by: { $0.entry.format.name }).mapValues(\.count)
     return Result(

@@ -52,23 +52,14 @@ struct GGUFTensor: Sendable {
     case .table(let values):
       try values.withUnsafeBytes { try writer.append($0, to: entry.name) }
       try onPiece(byteCount)
-    case .stored(let stored): try copy(stored, to: writer, onPiece)
+    case .stored(let stored):
+      _ = try stored.forEachStoredPiece { piece in
+        try writer.append(piece, to: entry.name)
+        try onPiece(piece.count)
+      }
     case .merged(let tensor, let pairing?): try reorder(tensor, pairing, to: writer, onPiece)
     case .merged(let tensor, nil):
       try tensor.forEachPiece { _, values in try encode(values, to: writer, onPiece) }
-    }
-  }
-
-  private func copy(_ stored: StoredTensor, to writer: GGUFWriter, _ onPiece: (Int) throws -> Void) throws {
-    guard let bytes = stored.bytes else { return }
-    stored.prefetch()
-    for start in stride(from: 0, to: bytes.count, by: Self.piece) {
-      let range = start..<min(start + Self.piece, bytes.count)
-      let piece = UnsafeRawBufferPointer(rebasing: bytes[range])
-      try stored.requireFinite(piece)
-      try writer.append(piece, to: entry.name)
-      stored.releasePages(range)
-      try onPiece(range.count)
     }
   }
 

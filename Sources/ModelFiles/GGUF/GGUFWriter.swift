@@ -25,7 +25,7 @@ public final class GGUFWriter {
   /// The file that is written.
   public let path: String
   private let file: AtomicFileWriter
-  private var places: [String: (position: Int, end: Int)] = [:]
+  private var places: TensorPlaces
 
   private static let alignment = 32
   /// What llama.cpp allows for a tensor's name, its closing zero included.
@@ -39,7 +39,7 @@ public final class GGUFWriter {
     var header = Array("GGUF".utf8) + GGUFEncoding.integer(UInt32(3))
     header += GGUFEncoding.integer(UInt64(tensors.count)) + GGUFEncoding.integer(UInt64(metadata.count))
     for (key, value) in metadata { header += GGUFEncoding.entry(key, value) }
-    var places: [String: (position: Int, end: Int)] = [:]
+    var places = TensorPlaces(path: path)
     var end = 0
     for entry in tensors {
       guard let type = entry.format.ggmlType, let count = entry.byteCount, entry.shape.count <= 4,
@@ -54,16 +54,15 @@ public final class GGUFWriter {
       let (padded, paddingOverflow) = sum.addingReportingOverflow(Self.alignment - 1)
       if overflow || paddingOverflow { throw ModelFileError(path, "the tensors take more than 64 bits can count") }
       end = padded & ~(Self.alignment - 1)
-      if places.updateValue((start, sum), forKey: entry.name) != nil {
-        throw ModelFileError(path, "tensor \(quoted(entry.name)) cannot be written twice")
-      }
+      try places.add(entry.name, start..<sum)
       header += GGUFEncoding.string(entry.name) + GGUFEncoding.integer(UInt32(entry.shape.count))
       for dimension in entry.shape.reversed() { header += GGUFEncoding.integer(UInt64(dimension)) }
       header += GGUFEncoding.integer(type) + GGUFEncoding.integer(UInt64(start))
     }
     header += [UInt8](repeating: 0, count: (Self.alignment - header.count % Self.alignment) % Self.alignment)
     let dataStart = header.count
-    self.places = places.mapValues { ($0.position + dataStart, $0.end + dataStart) }
+    places.shift(by: dataStart)
+    self.places = places
     file = try AtomicFileWriter(path: path, expectedByteCount: dataStart + end)
     try file.write(header)
     // The zeros between tensors, and behind the last: files have holes until they are written.
@@ -72,19 +71,12 @@ public final class GGUFWriter {
 
   /// Appends bytes, as the tensor's format lays them out, to a tensor.
   public func append(_ bytes: UnsafeRawBufferPointer, to name: String) throws(ModelFileError) {
-    guard let place = places[name] else { throw ModelFileError(path, "there is no tensor \(quoted(name))") }
-    guard bytes.count <= place.end - place.position else {
-      throw ModelFileError(path, "tensor \(quoted(name)) got more bytes than its shape has")
-    }
-    try file.write(bytes, at: place.position)
-    places[name]?.position += bytes.count
+    try file.write(bytes, at: places.take(bytes.count, of: name))
   }
 
   /// Brings the file to the disk under its name; every tensor must be complete.
   public func finish() throws(ModelFileError) {
-    for (name, place) in places where place.position != place.end {
-      throw ModelFileError(path, "tensor \(quoted(name)) lacks \(place.end - place.position) bytes")
-    }
+    try places.requireFull()
     try file.commit()
   }
 }

@@ -30,14 +30,9 @@ public final class SafetensorsWriter {
   /// The file that is written.
   public let path: String
   private let file: AtomicFileWriter
-  private var places: [String: Place]
+  private var places: TensorPlaces
+  private let formats: [String: StorageFormat]
   private var scratch: [UInt8] = []
-
-  private struct Place {
-    let format: StorageFormat
-    var position: Int
-    let end: Int
-  }
 
   /// Writes the header and checks that the disk has room for the whole file.
   public init(
@@ -46,7 +41,7 @@ public final class SafetensorsWriter {
     self.path = path
     var header = JSONObject()
     if !metadata.isEmpty { header["__metadata__"] = .object(JSONObject(metadata.map { ($0.key, .string($0.value)) })) }
-    var places: [String: Place] = [:]
+    var places = TensorPlaces(path: path)
     var end = 0
     // The widest elements first, so that every tensor starts at a multiple of its element.
     for entry in tensors.stablySorted(by: { $0.format.block.byteCount > $1.format.block.byteCount }) {
@@ -58,14 +53,14 @@ public final class SafetensorsWriter {
       let (sum, overflow) = start.addingReportingOverflow(count)
       if overflow { throw ModelFileError(path, "the tensors take more than 64 bits can count") }
       end = sum
-      guard entry.name != "__metadata__", header[entry.name] == nil else {
-        throw ModelFileError(path, "tensor \(quoted(entry.name)) cannot be written twice")
+      guard entry.name != "__metadata__" else {
+        throw ModelFileError(path, "tensor \(quoted(entry.name)) has the name of the header's own entry")
       }
+      try places.add(entry.name, start..<end)
       header[entry.name] = [
         "dtype": .string(entry.format.name), "shape": .array(entry.shape.map { .integer($0) }),
         "data_offsets": [.integer(start), .integer(end)],
       ]
-      places[entry.name] = Place(format: entry.format, position: start, end: end)
     }
     var bytes = JSONValue.object(header).serializedBytes(.compact)
     bytes.append(contentsOf: repeatElement(0x20, count: (8 - bytes.count % 8) % 8))
@@ -73,33 +68,28 @@ public final class SafetensorsWriter {
       throw ModelFileError(path, "the header would take \(bytes.count) bytes, more than the format allows")
     }
     let dataStart = 8 + bytes.count
-    self.places = places.mapValues {
-      Place(format: $0.format, position: $0.position + dataStart, end: $0.end + dataStart)
-    }
+    places.shift(by: dataStart)
+    self.places = places
+    formats = Dictionary(tensors.map { ($0.name, $0.format) }) { first, _ in first }
     file = try AtomicFileWriter(path: path, expectedByteCount: dataStart + end)
     try file.write(withUnsafeBytes(of: UInt64(bytes.count).littleEndian) { Array($0) } + bytes)
   }
 
   /// Appends bytes, little-endian, to a tensor.
   public func append(_ bytes: UnsafeRawBufferPointer, to name: String) throws(ModelFileError) {
-    guard let place = places[name] else { throw ModelFileError(path, "there is no tensor \(quoted(name))") }
-    guard bytes.count <= place.end - place.position else {
-      throw ModelFileError(path, "tensor \(quoted(name)) got more bytes than its shape has")
-    }
-    try file.write(bytes, at: place.position)
-    places[name]?.position += bytes.count
+    try file.write(bytes, at: places.take(bytes.count, of: name))
   }
 
   /// Appends floats to a tensor of fp32, bf16 or f16, rounded to nearest even.
   public func append(_ floats: UnsafeBufferPointer<Float>, to name: String) throws(ModelFileError) {
-    guard let place = places[name] else { throw ModelFileError(path, "there is no tensor \(quoted(name))") }
+    guard let format = formats[name] else { throw ModelFileError(path, "there is no tensor \(quoted(name))") }
     let encode: (UnsafePointer<Float>, Int64, UnsafeMutableRawPointer) -> Void
     let exponent: UInt16
-    switch place.format {
+    switch format {
     case .float32: return try append(UnsafeRawBufferPointer(floats), to: name)
     case .bfloat16: (encode, exponent) = (sl_encode_bf16, 0x7F80)
     case .float16: (encode, exponent) = (sl_encode_f16, 0x7C00)
-    default: throw ModelFileError(path, "tensor \(quoted(name)) is \(place.format.name) and takes no floats")
+    default: throw ModelFileError(path, "tensor \(quoted(name)) is \(format.name) and takes no floats")
     }
     let piece = 1 << 18
     if scratch.isEmpty { scratch = [UInt8](repeating: 0, count: 2 * piece) }
@@ -115,7 +105,7 @@ public final class SafetensorsWriter {
           encode(base + start, Int64(count), target)
           if sl_is_finite_16(target, Int64(count), exponent) == 0 {
             throw ModelFileError(
-              path, "tensor \(quoted(name)) has a value that \(place.format.name) cannot hold; choose another type")
+              path, "tensor \(quoted(name)) has a value that \(format.name) cannot hold; choose another type")
           }
           try append(UnsafeRawBufferPointer(start: target, count: 2 * count), to: name)
         }
@@ -134,9 +124,7 @@ public final class SafetensorsWriter {
 
   /// Brings the file to the disk under its name; every tensor must be complete.
   public func finish() throws(ModelFileError) {
-    for (name, place) in places where place.position != place.end {
-      throw ModelFileError(path, "tensor \(quoted(name)) lacks \(place.end - place.position) bytes")
-    }
+    try places.requireFull()
     try file.commit()
   }
 }
