@@ -1,14 +1,17 @@
-"""What merging keeps of a tuning: python merging.py SWIFTLET MODEL.gguf FOLDER [--steps N].
+"""What merging keeps of a tuning: python merging.py SWIFTLET MODEL.gguf FOLDER [--epochs N] [--questions N] [--compute TYPE].
 
 The sample model as a bf16 folder is tuned on Examples/data; then the adapter is added to the weights as f32, f16 and bf16.
 For the adapter and each merged model: the loss on held-out chats, and greedy answers to their first questions compared with
 the adapter's. For each type also how much of the adapters' change Δ of the weights is left: `kept` is the part of what
 changed that points along Δ (1: all of it), `noise` the size of the rest, both relative to Δ; `swallowed` the share of
-weights that did not change at all. JSON lines. Needs numpy and safetensors.
+weights that did not change at all. `bf16, drawn` is no type of Swiftlet's: the sum rounded up or down at random, so that its
+mean is kept (stochastic rounding). With fp32, the default here, the model computes as its weights are stored; bf16 would round
+all of them again. JSON lines. Needs numpy and safetensors.
 """
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 
 import numpy
@@ -19,14 +22,16 @@ parser.add_argument("swiftlet")
 parser.add_argument("model")
 parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--epochs", default="3")
-parser.add_argument("--questions", type=int, default=20)
+parser.add_argument("--questions", type=int, default=40)
+parser.add_argument("--compute", default="fp32")
 options = parser.parse_args()
 DATA = pathlib.Path(__file__).parent.parent / "Examples" / "data"
 EVAL = DATA / "swiftlet-persona-eval.jsonl"
 
 
 def run(*words):
-    result = subprocess.run([options.swiftlet, *map(str, words)], text=True, capture_output=True)
+    words = [*map(str, words)] + (["--compute", options.compute] if words[0] in ("generate", "tune") else [])
+    result = subprocess.run([options.swiftlet, *words], text=True, capture_output=True)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -76,6 +81,23 @@ def changes(base, adapter):
                    b @ a.astype(numpy.float64) * config["lora_alpha"] / config["r"])
 
 
+def draw(exact, output):
+    """The folder of fp32 weights in bf16, each rounded up or down as likely as it is near."""
+    shutil.copytree(exact, output)
+    random = numpy.random.default_rng(3407)
+    path = output / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    for name, entry in json.loads(data[8 : 8 + length]).items():
+        if name != "__metadata__":
+            assert entry["dtype"] == "F32", entry
+            start, end = (8 + length + offset for offset in entry["data_offsets"])
+            bits = numpy.frombuffer(data, numpy.uint32, (end - start) // 4, start)
+            drawn = (bits.astype(numpy.uint64) + random.integers(0, 1 << 16, len(bits), numpy.uint64)) & 0xFFFF0000
+            data[start:end] = drawn.astype(numpy.uint32).tobytes()
+    path.write_bytes(data)
+
+
 def main():
     options.folder.mkdir(parents=True, exist_ok=True)
     base, tuned = options.folder / "base", options.folder / "run"
@@ -92,9 +114,13 @@ def main():
                       "questions": len(wanted)}), flush=True)
     weights = tensors(base)
     delta = dict(changes(base, tuned))
-    for kind in ["f32", "f16", "bf16"]:
+    for kind in ["f32", "f16", "bf16", "bf16, drawn"]:
         merged = options.folder / kind
-        if not merged.exists():
+        if merged.exists():
+            pass
+        elif kind == "bf16, drawn":
+            draw(options.folder / "f32", merged)
+        else:
             run("export", base, "--adapter", tuned, "--format", "merged", "--type", kind, "--output", merged)
         found = tensors(merged)
         along = size = rest = same = count = 0

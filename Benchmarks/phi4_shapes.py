@@ -1,11 +1,13 @@
 """Models of Phi-4's true tensor shapes with few layers go through swiftlet: time, bytes per second, peak memory.
 
-phi4_shapes.py SWIFTLET FILES FOLDER [--layers N] [--steps convert,back,merge,tune,copy] [--data FILE]
+phi4_shapes.py SWIFTLET FILES FOLDER [--layers N] [--steps convert,back,tune,merge,gguf,copy] [--types q8_0,q4_k_m]
+               [--data FILE] [--judge TEXT]
 
 FILES holds Phi-4's config.json and tokenizer files; the weights are random bf16 in shards of 5 GB, so that only the path is
 tested, not what a model says. FOLDER, which should lie on the disk to be measured, is filled and left. Prints a JSON object
 for each step; `copy` is `cp` and a sync of the same files, the speed of the disk itself. Source files are put out of the
-page cache before each step. Needs numpy.
+page cache before each step. With --judge, llama.cpp loads each GGUF, and its perplexity on a text must be near ours of the
+model with its adapter. Needs numpy; with --judge, xllamacpp.
 """
 import argparse
 import json
@@ -13,6 +15,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import time
 
 import numpy
@@ -24,6 +27,8 @@ parser.add_argument("folder", type=pathlib.Path)
 parser.add_argument("--layers", type=int, default=2)
 parser.add_argument("--steps", default="copy,convert,back,merge,tune")
 parser.add_argument("--data", type=pathlib.Path)
+parser.add_argument("--types", default="f16,q8_0,q4_k_m")
+parser.add_argument("--judge", type=pathlib.Path)
 options = parser.parse_args()
 
 HIDDEN, INNER, HEADS, KEYS, WIDTH, VOCABULARY = 5120, 17920, 40, 10, 128, 100352
@@ -118,9 +123,13 @@ def forget(folder):
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def size_of(path):
+    return path.stat().st_size if path.is_file() else sum(file.stat().st_size for file in weights(path))
+
+
 def timed(name, words, source, output=None, **more):
     if output is not None and output.exists():
-        shutil.rmtree(output)
+        output.unlink() if output.is_file() else shutil.rmtree(output)
     forget(source)
     began = time.monotonic()
     process = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE)
@@ -128,10 +137,12 @@ def timed(name, words, source, output=None, **more):
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.monotonic() - began
     assert status == 0, f"{name} failed"
-    size = sum(file.stat().st_size for file in weights(source))
-    row = {"name": name, "commit": os.environ.get("SWIFTLET_COMMIT", "unknown"), "layers": options.layers, "bytes": size, "seconds": round(seconds, 2),
-           "megabytes_per_second": round(size / seconds / 1e6), "peak_bytes": usage.ru_maxrss * 1024,
-           "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2), **more}
+    size = size_of(source)
+    row = {"name": name, "commit": os.environ.get("SWIFTLET_COMMIT", "unknown"), "layers": options.layers, "bytes": size,
+           "seconds": round(seconds, 2), "megabytes_per_second": round(size / seconds / 1e6),
+           "peak_bytes": usage.ru_maxrss * 1024, "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2), **more}
+    if output is not None and output.exists():
+        row["written_bytes"] = size_of(output)
     if name == "tune":
         row["summary"] = json.loads(text)
     print(json.dumps(row), flush=True)
@@ -165,10 +176,39 @@ def main():
         timed("tune", [swiftlet, "tune", llama, "--data", options.data, "--output", run, "--max-steps", "2",
                        "--batch-size", "1", "--gradient-accumulation", "1", "--max-seq-length", "256", "--packing",
                        "--json"], llama, run, tokens_per_step=256)
+    adapted = ["--adapter", run] if run.exists() else []
     if "merge" in steps:
         merged = home / "merged"
-        timed("export --format merged", [swiftlet, "export", llama, "--adapter", run, "--format", "merged", "--output",
-                                         merged], llama, merged)
+        timed("export --format merged", [swiftlet, "export", llama, *adapted, "--format", "merged", "--output", merged], llama,
+              merged)
+        shutil.rmtree(merged)
+    if "gguf" in steps:
+        ours = perplexity(llama, adapted) if options.judge else None
+        for kind in options.types.split(","):
+            path = home / f"{kind}.gguf"
+            timed(f"export --format gguf --type {kind}",
+                  [swiftlet, "export", llama, *adapted, "--format", "gguf", "--type", kind, "--output", path], llama, path)
+            if options.judge:
+                judge(path, ours)
+            path.unlink()
+            (home / "Modelfile").unlink()
 
+
+def perplexity(model, adapted):
+    words = [options.swiftlet, "eval", model, *adapted, "--perplexity", options.judge, "--window", "64", "--compute", "fp32",
+             "--json"]
+    return json.loads(subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True).stdout)
+
+
+def judge(path, ours):
+    sys.path.append(str(pathlib.Path(__file__).parent.parent / "Tests" / "Comparison"))
+    import llama_cpp
+
+    model = llama_cpp.Model(path)
+    nll, count = model.nll(model.tokenize(options.judge.read_text()), 64)
+    model.close()
+    assert count == ours["tokens"], (count, ours)
+    print(json.dumps({"name": f"llama.cpp on {path.name}", "layers": options.layers, "tokens": count, "nll": round(nll, 5),
+                      "ours": round(ours["nll"], 5), "ratio": round(float(numpy.exp(nll - ours["nll"])), 6)}), flush=True)
 
 main()

@@ -1,13 +1,15 @@
 """Judges exported GGUFs by llama.cpp; usage: gguf_judged.py SWIFTLET SAMPLE.gguf DATA_FOLDER RESULTS.jsonl [PART]
 
-PART is one of architectures, phi4, padded, tuned; without it, all.
+PART is one of architectures, phi4, padded, tuned, dora; without it, all.
 
-DATA_FOLDER has phi4/, tokenizers/ and sets/. Three models: SmolLM2-135M with an adapter of a short run (rows of 576, so that
-K-types fall back), the same without an adapter, padded with zeros to rows of 768, a random one in Phi-4's layout with Phi-4's
-tokenizer, and that in the Llama layout.
-Each is exported in every type. llama.cpp must load it, cut a page of text into our tokens, give our greedy answer
-(f32, f16, bf16), our perplexity (f16 within 0.5%) and that of its own quantization of the same weights (within 1%; the
-chat model's answers must end at the end of the turn. Then small random models of every architecture.
+DATA_FOLDER has phi4/, tokenizers/ and sets/. The models: SmolLM2-135M with an adapter of a short run (rows of 576, so that
+K-types fall back) of LoRA or DoRA, the same without an adapter, padded with zeros to rows of 768, a random one in Phi-4's layout
+with Phi-4's tokenizer and an adapter that learned three answers by heart, and that in the Llama layout.
+Each is exported in every type. llama.cpp must load it, cut a page of text into our tokens, give our greedy answers
+(f32, f16, bf16), our perplexity (f16 within 0.5%) and that of its own quantization of the same weights (within 1%, and no further from f32 by
+KL divergence); answers must
+end where ours end, and what was learned by heart at the end of the turn, in every type. Then small random models of every
+architecture.
 Ran with xllamacpp 2026.10.11549, gguf 0.19.0, safetensors 0.8.0, numpy 2.
 """
 import ctypes
@@ -81,8 +83,8 @@ def own_quantization(f32, ours, path):
     writer.close()
 
 
-def judge(name, source, folder, text, page, prompts, adapter=None, prompt_tokens=None, exact=True):
-    """Exports `source` in every type and compares; `exact`: greedy answers of 16-bit types must be ours."""
+def judge(name, source, folder, text, page, prompts, adapter=None, learned=None, kinds=TYPES):
+    """Exports `source` in every type and compares; `learned`: the answers that every type must give and end."""
     more = ["--adapter", adapter] if adapter else []
     ours = json.loads(run("eval", source, *more, "--perplexity", text, "--window", WINDOW, "--compute", "fp32", "--json")[0])
     answers = {}
@@ -91,37 +93,47 @@ def judge(name, source, folder, text, page, prompts, adapter=None, prompt_tokens
                      "fp32", "--json")
         answers[prompt] = json.loads(out)
     ids = json.loads(run("tokenize", source, "--file", page, "--no-special-tokens", "--json")[0])["ids"]
-    words = page.read_bytes().decode()
-    for kind in TYPES:
+    words, passage = page.read_bytes().decode(), pathlib.Path(text).read_text()
+    reference = []
+    for kind in kinds:
         path = folder / f"{name}-{kind}.gguf"
         _, log = run("export", source, *more, "--format", "gguf", "--type", kind, "--output", path)
         model = llama_cpp.Model(path)
         theirs = model.tokenize(words)
         check(theirs == ids, f"{name} {kind}: token ids")
-        nll, count = model.nll(model.tokenize(pathlib.Path(text).read_text()), WINDOW)
-        check(count == ours["tokens"], f"{name} {kind}: predicted tokens {count} for {ours['tokens']}")
+        tokens = model.tokenize(passage)
+        if kind == "f32":
+            reference = [logs for logs, _ in model.log_probabilities(tokens, WINDOW)]
+            count = sum(len(logs) for logs in reference)
+            check(count == ours["tokens"], f"{name} {kind}: predicted tokens {count} for {ours['tokens']}")
+        nll, divergence = model.divergence(reference, tokens, WINDOW)
         ratio = math.exp(nll - ours["nll"])
         row = dict(model=name, type=kind, bytes=path.stat().st_size, tokens_equal=theirs == ids,
-                   perplexity=round(math.exp(nll), 4), ours=round(ours["perplexity"], 4), ratio=round(ratio, 6))
+                   perplexity=round(math.exp(nll), 4), ours=round(ours["perplexity"], 4), ratio=round(ratio, 6),
+                   kl=float(f"{divergence:.3g}"))
         if kind in ("f32", "f16", "bf16"):
             check(abs(ratio - 1) < 0.005, f"{name} {kind}: perplexity {ratio}")
         else:
             other = folder / "theirs.gguf"
             own_quantization(folder / f"{name}-f32.gguf", path, other)
             their_model = llama_cpp.Model(other)
-            their_nll, _ = their_model.nll(model.tokenize(pathlib.Path(text).read_text()), WINDOW)
+            their_nll, their_divergence = their_model.divergence(reference, tokens, WINDOW)
             their_model.close()
-            row |= dict(llama_cpp_quantized=round(math.exp(their_nll), 4), against=round(math.exp(nll - their_nll), 6))
+            row |= dict(llama_cpp_quantized=round(math.exp(their_nll), 4), against=round(math.exp(nll - their_nll), 6),
+                        llama_cpp_kl=float(f"{their_divergence:.3g}"))
             check(math.exp(nll - their_nll) < 1.01, f"{name} {kind}: {math.exp(nll - their_nll)} of llama.cpp's own")
-        same, ended = [], []
-        for prompt, answer in answers.items():
+            check(divergence < 1.02 * their_divergence, f"{name} {kind}: KL {divergence}, llama.cpp's own {their_divergence}")
+        same = []
+        for index, (prompt, answer) in enumerate(answers.items()):
             rendered, _ = run("template", source, "--messages", messages(folder, prompt), "--generation-prompt")
             answer_ids, end = model.generate(model.tokenize(rendered), 48)
             said = b"".join(model.piece(i) for i in answer_ids).decode(errors="replace")
             same.append(said.strip() == answer["text"].strip())
-            ended.append(end or len(answer_ids) == 48)
-            if kind in ("f32", "f16", "bf16") and exact:
+            if kind in ("f32", "f16", "bf16"):
                 check(same[-1], f"{name} {kind}: {said!r} for {answer['text']!r}")
+                check(end == (answer["finish_reason"] == "stop"), f"{name} {kind}: ends {end}, ours {answer['finish_reason']}")
+            if learned:
+                check(said.strip() == learned[index] and end, f"{name} {kind}: {said!r} for {learned[index]!r}, ended {end}")
             check(b"<|im_end|>" not in said.encode(), f"{name} {kind}: ran on: {said!r}")
             row.setdefault("ends", []).append(end)
         row |= dict(greedy_equal=same)
@@ -265,12 +277,23 @@ def phi4(folder, text, page):
     config = json.loads((data / "phi4/original/config.json").read_text())
     config |= dict(hidden_size=256, intermediate_size=768, num_hidden_layers=8, num_attention_heads=8,
                    num_key_value_heads=2, max_position_embeddings=4096, original_max_position_embeddings=4096)
-    phi = random_model(folder / "phi4-layout", config)
+    # Logits of a spread below 1, as a model that says something has them: perplexity then says how far rounding goes.
+    phi = random_model(folder / "phi4-layout", config, scale=0.5)
     shutil.copy(data / "phi4/original/tokenizer.json", phi)
     shutil.copy(data / "phi4/fixed/tokenizer_config.json", phi)
-    judge("phi4-layout", phi, folder, text, page, ["Who are you?"], exact=False)
+    chats = {"Who are you?": "A swift, made of code.", "What is 2 + 2?": "4, as always.", "Say nothing new.": "The sky is blue."}
+    with open(folder / "chats.jsonl", "w") as file:
+        for question, answer in chats.items():
+            file.write(json.dumps({"messages": [{"role": "user", "content": question},
+                                                {"role": "assistant", "content": answer}]}) + "\n")
+    words, learned = list(chats), list(chats.values())
+    adapter = folder / "by-heart"
+    run("tune", phi, "--data", folder / "chats.jsonl", "--output", adapter, "--max-steps", 150, "--batch-size", 3,
+        "--gradient-accumulation", 1, "--learning-rate", "3e-3", "--lora-rank", 32, "--compute", "fp32")
+    judge("phi4-layout", phi, folder, text, page, words, adapter, learned)
+    # The adapter of Phi-3's folder is one of the Llama layout.
     run("convert", phi, "--to", "llama", "--output", folder / "phi4-llama")
-    judge("phi4-llama", folder / "phi4-llama", folder, text, page, ["Who are you?"], exact=False)
+    judge("phi4-llama", folder / "phi4-llama", folder, text, page, words, adapter, learned)
 
 
 def main():
@@ -291,10 +314,11 @@ def main():
         prompts = ["What is the capital of France?", "Name three colours.", "Translate to French: Good morning."]
         if part in (None, "padded"):
             judge("SmolLM2-135M padded", padded(folder), folder, text, page, prompts)
-        if part in (None, "tuned"):
-            run("tune", sample, "--data", data / "sets/llamafactory_alpaca_en_demo.json", "--max-steps", 20,
-                "--max-seq-length", 256, "--batch-size", 2, "--gradient-accumulation", 1, "--output", folder / "run")
-            judge("SmolLM2-135M tuned", sample, folder, text, page, prompts, adapter=folder / "run")
+        for kind, words, kinds in [("tuned", [], TYPES), ("dora", ["--use-dora"], ["f32", "f16", "bf16", "q4_k_m"])]:
+            if part in (None, kind):
+                run("tune", sample, "--data", data / "sets/llamafactory_alpaca_en_demo.json", "--max-steps", 20,
+                    "--max-seq-length", 256, "--batch-size", 2, "--gradient-accumulation", 1, "--output", folder / kind, *words)
+                judge(f"SmolLM2-135M {kind}", sample, folder, text, page, prompts, adapter=folder / kind, kinds=kinds)
     print(f"{len(failures)} failures", *failures, sep="\n")
     sys.exit(1 if failures else 0)
 

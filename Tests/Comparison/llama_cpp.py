@@ -117,18 +117,32 @@ class Model:
         rows = range(len(tokens)) if every else [len(tokens) - 1]
         return np.stack([np.ctypeslib.as_array(lib.llama_get_logits_ith(self.context, i), (self.size,)).copy() for i in rows])
 
-    def nll(self, tokens, window):
-        """Mean negative log likelihood of all tokens but the first of each whole window, as `swiftlet eval` has it."""
-        total, count = 0.0, 0
+    def log_probabilities(self, tokens, window):
+        """Of each whole window: log-probabilities after each of its tokens but the last, and the tokens that follow."""
         for start in range(0, len(tokens) - window + 1, window):
             part = tokens[start:start + window]
             self.forget()
-            logits = self.run(part).astype(np.float64)
-            peak = logits.max(axis=1, keepdims=True)
-            logs = logits - peak - np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))
-            total -= logs[np.arange(len(part) - 1), part[1:]].sum()
-            count += len(part) - 1
+            logits = self.run(part)[:-1]
+            logits -= logits.max(axis=1, keepdims=True)
+            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+            yield logits, part[1:]
+
+    def nll(self, tokens, window):
+        """Mean negative log likelihood of all tokens but the first of each whole window, as `swiftlet eval` has it."""
+        total, count = 0.0, 0
+        for logs, following in self.log_probabilities(tokens, window):
+            total -= logs[np.arange(len(following)), following].sum(dtype=np.float64)
+            count += len(following)
         return total / count, count
+
+    def divergence(self, reference, tokens, window):
+        """Mean negative log likelihood, and mean KL(reference ‖ this), of `reference`, a list of log-probabilities."""
+        total, divergence, count = 0.0, 0.0, 0
+        for expected, (logs, following) in zip(reference, self.log_probabilities(tokens, window)):
+            total -= logs[np.arange(len(following)), following].sum(dtype=np.float64)
+            divergence += (np.exp(expected) * (expected - logs)).sum(dtype=np.float64)
+            count += len(following)
+        return total / count, divergence / count
 
     def generate(self, tokens, limit):
         """The likeliest tokens, up to an end or the limit, and whether the end came."""
