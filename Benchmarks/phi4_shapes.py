@@ -1,13 +1,14 @@
 """Models of Phi-4's true tensor shapes with few layers go through swiftlet: time, bytes per second, peak memory.
 
-phi4_shapes.py SWIFTLET FILES FOLDER [--layers N] [--steps convert,back,tune,merge,gguf,copy] [--types q8_0,q4_k_m]
+phi4_shapes.py SWIFTLET FILES FOLDER [--layers N] [--steps convert,back,tune|adapter,merge,gguf,copy] [--types q8_0,q4_k_m]
                [--data FILE] [--judge TEXT]
 
 FILES holds Phi-4's config.json and tokenizer files; the weights are random bf16 in shards of 5 GB, so that only the path is
 tested, not what a model says. FOLDER, which should lie on the disk to be measured, is filled and left. Prints a JSON object
 for each step; `copy` is `cp` and a sync of the same files, the speed of the disk itself. Source files are put out of the
 page cache before each step. With --judge, llama.cpp loads each GGUF, and its perplexity on a text must be near ours of the
-model with its adapter. Needs numpy; with --judge, xllamacpp.
+model with its adapter. `adapter` draws one of rank 16 on all projections where `tune` would take too long. Needs numpy; with
+--judge, xllamacpp.
 """
 import argparse
 import json
@@ -98,6 +99,28 @@ def make(folder):
         json.dumps({"metadata": {"total_size": total}, "weight_map": places}, indent=2))
 
 
+def draw_adapter(folder):
+    folder.mkdir()
+    random, rank = numpy.random.default_rng(1), 16
+    header, data = {}, []
+    for layer in range(options.layers):
+        for part, outputs, inputs in [
+            ("self_attn.q_proj", HEADS * WIDTH, HIDDEN), ("self_attn.k_proj", KEYS * WIDTH, HIDDEN),
+            ("self_attn.v_proj", KEYS * WIDTH, HIDDEN), ("self_attn.o_proj", HIDDEN, HEADS * WIDTH),
+            ("mlp.gate_proj", INNER, HIDDEN), ("mlp.up_proj", INNER, HIDDEN), ("mlp.down_proj", HIDDEN, INNER),
+        ]:
+            for half, shape in [("A", (rank, inputs)), ("B", (outputs, rank))]:
+                values = (0.01 * random.standard_normal(shape)).astype(numpy.float32).tobytes()
+                end = sum(map(len, data))
+                header[f"base_model.model.model.layers.{layer}.{part}.lora_{half}.weight"] = {
+                    "dtype": "F32", "shape": shape, "data_offsets": [end, end + len(values)]}
+                data.append(values)
+    text = json.dumps(header).encode()
+    (folder / "adapter_model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + b"".join(data))
+    (folder / "adapter_config.json").write_text(json.dumps(
+        {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": rank, "lora_alpha": rank}))
+
+
 def weights(folder):
     return sorted(folder.glob("*.safetensors"))
 
@@ -176,6 +199,8 @@ def main():
         timed("tune", [swiftlet, "tune", llama, "--data", options.data, "--output", run, "--max-steps", "2",
                        "--batch-size", "1", "--gradient-accumulation", "1", "--max-seq-length", "256", "--packing",
                        "--json"], llama, run, tokens_per_step=256)
+    if "adapter" in steps and not run.exists():
+        draw_adapter(run)
     adapted = ["--adapter", run] if run.exists() else []
     if "merge" in steps:
         merged = home / "merged"

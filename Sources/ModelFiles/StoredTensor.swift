@@ -122,6 +122,13 @@ public struct StoredTensor: Sendable {
     file.release(range)
   }
 
+  /// Gives back the memory of some rows of the matrix `[rowCount, rowLength]`, where they lie in order in the file.
+  package func releasePages(rows: Range<Int>) {
+    guard pairing == nil, nf4 == nil, rowCount > 0 else { return }
+    let size = range.count / rowCount
+    releasePages(rows.lowerBound * size..<rows.upperBound * size)
+  }
+
   /// Gives back the memory of some of the tensor's bytes.
   public func releasePages(_ bytes: Range<Int>) {
     file.release(range.lowerBound + bytes.lowerBound..<range.lowerBound + bytes.upperBound)

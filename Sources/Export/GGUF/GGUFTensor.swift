@@ -83,6 +83,7 @@ struct GGUFTensor: Sendable {
         guard let base = values.baseAddress else { return }
         try reader.decode(rows: isVector ? 0..<1 : some, into: base)
       }
+      reader.release(rows: isVector ? 0..<1 : some)
       for row in 0..<some.count {
         let place = pairing.storedIndex(row + some.lowerBound, of: rows) - some.lowerBound
         ordered.withUnsafeMutableBufferPointer { ordered in

@@ -58,6 +58,8 @@ public struct MergedTensor: Sendable {
           try reader.decode(rows: rows, into: base)
           try body(rows, UnsafeBufferPointer(start: base, count: rows.count * rowLength))
         }
+        // An embedding alone can have a gigabyte.
+        reader.release(rows: rows)
         start = rows.upperBound
       }
       part.stored.releasePages()
@@ -122,6 +124,18 @@ public final class MergedTensorReader {
         try decode(
           index, inside.lowerBound - first..<inside.upperBound - first,
           into: target + (inside.lowerBound - rows.lowerBound) * tensor.rowLength)
+      }
+      first += part.rowCount
+    }
+  }
+
+  /// Gives back the memory of the model's file that rows were decoded from.
+  public func release(rows: Range<Int>) {
+    var first = 0
+    for part in tensor.parts {
+      let inside = rows.clamped(to: first..<first + part.rowCount)
+      if !inside.isEmpty {
+        part.stored.releasePages(rows: inside.lowerBound - first..<inside.upperBound - first)
       }
       first += part.rowCount
     }
