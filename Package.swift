@@ -100,7 +100,7 @@ let package = Package(
     tests(of: "Tokenization", ["ModelFiles", "JSONValues", "CTokenization"]),
     tests(of: "Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
-    tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
+    tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues", "CBlockFormats"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues", "CZlib", "CZstd"]),
     tests(of: "Quantization", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
     tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
@@ -112,7 +112,7 @@ let package = Package(
         .headerSearchPath("../../Sources/CUDAKernels/Kernels"),
       ]),
     tests(of: "CUDADevice", ["CUDAEmulator", "SelfTest", "Models"]),
-    tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
+    tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune", "JSONValues"]),
     tests(of: "SwiftletCLI", ["Hub", "JSONValues"]),
   ],
   swiftLanguageModes: [.v6]

@@ -31,15 +31,32 @@ extension CPUDevice {
   }
 
   /// What the fused kernels take, or nil where they do not apply: a matrix that oneDNN holds, one row (which is the
-  /// decoding kernel's), an input that is dropped.
+  /// decoding kernels'), an input that is dropped.
   func fusedParts(
     _ projections: [Projection], _ direction: ProductDirections, _ tensors: [Tensor]?, _ lowRank: [Tensor?], rows: Int,
     _ dropout: DropoutKey?
   ) throws -> [sl_linear_part]? {
-    guard rows > 1, projections.count <= sl_linear_most_parts else { return nil }
+    guard rows > 1 else { return nil }
+    return try parts(projections, direction, tensors, lowRank, dropout) { try isFused($0, direction) }
+  }
+
+  /// What the kernels for one row take, or nil where they do not apply: a matrix that is not kept in blocks.
+  func decodingParts(_ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], rows: Int) throws
+    -> [sl_linear_part]?
+  {
+    guard rows == 1 else { return nil }
+    return try parts(projections, .forward, outputs, lowRank, nil) { try sl_is_in_blocks(own($0).forward) != 0 }
+  }
+
+  /// The parts of a group, or nil where a matrix does not fit.
+  private func parts(
+    _ projections: [Projection], _ direction: ProductDirections, _ tensors: [Tensor]?, _ lowRank: [Tensor?],
+    _ dropout: DropoutKey?, where fits: (any FrozenMatrix) throws -> Bool
+  ) throws -> [sl_linear_part]? {
+    guard projections.count <= sl_linear_most_parts else { return nil }
     var parts: [sl_linear_part] = []
     for (index, projection) in projections.enumerated() {
-      guard try isFused(projection.matrix, direction) else { return nil }
+      guard try fits(projection.matrix) else { return nil }
       var part = sl_linear_part()
       if let pair = projection.lowRank, let s = lowRank[index] {
         guard dropout == nil || pair.dropout == 0 else { return nil }
@@ -116,7 +133,7 @@ extension CPUDevice {
       columns: Int64(x.columns), ldx: x.stride, sums: sum.floats, transposed: transposed ? 1 : 0)
   }
 
-  private func checkMemory(_ status: Int32) throws {
+  func checkMemory(_ status: Int32) throws {
     guard status != 0 else { return }
     throw DeviceError("out of memory; lower --batch-size or --max-seq-length, or use --recompute all")
   }

@@ -14,6 +14,11 @@ extension CPUDevice {
     if let parts = try fusedParts(projections, .forward, outputs, lowRank, rows: x.rows, dropout) {
       return try fusedLinear(x, parts, accumulate: accumulate, activation: nil)
     }
+    if dropout == nil, let parts = try decodingParts(projections, outputs, lowRank, rows: x.rows) {
+      return try checkMemory(
+        sl_blocks_linear(
+          kernelType, x.pointer, Int64(x.columns), Int32(parts.count), parts, accumulate ? 1 : 0))
+    }
     for (index, projection) in projections.enumerated() {
       let y = outputs[index]
       guard let pair = projection.lowRank, let s = lowRank[index] else {

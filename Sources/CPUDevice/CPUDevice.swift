@@ -64,15 +64,23 @@ public final class CPUDevice: Device, @unchecked Sendable {
   // MARK: Memory
 
   public func allocate(byteCount: Int) throws -> DeviceBuffer {
+    try map(byteCount: byteCount, flags: MAP_PRIVATE | MAP_ANONYMOUS, inHugePages: byteCount >= 1 << 22)
+  }
+
+  /// Small pages, each of which is taken when it is first written to, and no promise that there will be memory for all.
+  public func allocateGrowing(byteCount: Int) throws -> DeviceBuffer {
+    try map(byteCount: byteCount, flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, inHugePages: false)
+  }
+
+  private func map(byteCount: Int, flags: Int32, inHugePages: Bool) throws -> DeviceBuffer {
     // Mapped, not malloc'd: large blocks go back to the system when freed, and untouched pages cost nothing.
-    guard let address = mmap(nil, max(byteCount, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-      address != MAP_FAILED
+    guard let address = mmap(nil, max(byteCount, 1), PROT_READ | PROT_WRITE, flags, -1, 0), address != MAP_FAILED
     else {
       throw DeviceError(
         "out of memory: \(byteCount / 1_048_576) MiB asked for; lower --batch-size or --max-seq-length, or use --recompute all"
       )
     }
-    if byteCount >= 1 << 22 { madvise(address, byteCount, MADV_HUGEPAGE) }
+    madvise(address, max(byteCount, 1), inHugePages ? MADV_HUGEPAGE : MADV_NOHUGEPAGE)
     let mapped = max(byteCount, 1)
     return DeviceBuffer(address: UInt(bitPattern: address), byteCount: mapped) { address in
       munmap(UnsafeMutableRawPointer(bitPattern: address), mapped)

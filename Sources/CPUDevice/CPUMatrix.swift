@@ -4,11 +4,11 @@
 import CPUKernels
 import Tensors
 
-/// A frozen matrix packed for oneDNN, once for each direction that it serves.
+/// A frozen matrix packed for products, once for each direction that it serves.
 final class CPUMatrix: FrozenMatrix, @unchecked Sendable {
   let outputs: Int
   let inputs: Int
-  /// Wᵀ as the right-hand side of X · Wᵀ.
+  /// Wᵀ as the right-hand side of X · Wᵀ; in the blocks that a checkpoint has, as long as it serves no other direction.
   fileprivate(set) var forward: OpaquePointer?
   /// W as the right-hand side of dY · W.
   fileprivate(set) var backward: OpaquePointer?
@@ -57,7 +57,10 @@ extension CPUDevice {
     let matrix = try own(matrix)
     if matrix.nf4 != nil { return }
     let (outputs, inputs) = (matrix.outputs, matrix.inputs)
-    let forward = directions.contains(.forward) && matrix.forward == nil
+    if directions == .forward, matrix.forward == nil, try takeBlocks(matrix, source) { return }
+    // Training multiplies with a matrix several times a step: it is dequantized once.
+    let isInBlocks = directions.contains(.backward) && sl_is_in_blocks(matrix.forward) != 0
+    let forward = isInBlocks || (directions.contains(.forward) && matrix.forward == nil)
     let backward = directions.contains(.backward) && matrix.backward == nil
     guard forward || backward else { return }
     let plain = Tensor(
@@ -81,6 +84,8 @@ extension CPUDevice {
       }
     }
     if forward {
+      sl_packed_matrix_destroy(matrix.forward)
+      matrix.forward = nil
       try check(
         sl_pack_matrix(
           kernelType, Int64(inputs), Int64(outputs), plain.pointer, Int64(inputs), 1, &matrix.forward),
@@ -93,6 +98,23 @@ extension CPUDevice {
         "packing a matrix"
       )
     }
+  }
+
+  /// Keeps a matrix for forward products in the blocks that it is stored in; false where it is stored otherwise.
+  private func takeBlocks(_ matrix: CPUMatrix, _ source: MatrixSource) throws -> Bool {
+    guard let blocks = source.blocks else { return false }
+    var rows: [UnsafeRawPointer?] = []
+    rows.reserveCapacity(matrix.outputs)
+    for row in 0..<matrix.outputs {
+      guard let start = blocks.row(row) else { return false }
+      rows.append(start)
+    }
+    let status = sl_pack_blocks(
+      kernelType, blocks.format.kernelFormat, Int64(matrix.inputs), Int64(matrix.outputs), rows, &matrix.forward)
+    // Of a scale that is no number the decoder says where it stands.
+    if status == Int32(sl_blocks_not_finite) { return false }
+    try check(status, "packing a matrix")
+    return true
   }
 
   /// Packs new values, fp32 `[outputs, inputs]`, into the directions that `matrix` serves.
@@ -144,5 +166,21 @@ extension CPUDevice {
       throw DeviceError("a matrix was loaded for inference and cannot be trained through; load the model for training")
     }
     return packed
+  }
+}
+
+extension BlockFormat {
+  /// The format as the kernels call it.
+  var kernelFormat: sl_block_format {
+    switch self {
+    case .q4_0: SL_BLOCKS_Q4_0
+    case .q4_1: SL_BLOCKS_Q4_1
+    case .q5_0: SL_BLOCKS_Q5_0
+    case .q5_1: SL_BLOCKS_Q5_1
+    case .q8_0: SL_BLOCKS_Q8_0
+    case .q4_K: SL_BLOCKS_Q4_K
+    case .q5_K: SL_BLOCKS_Q5_K
+    case .q6_K: SL_BLOCKS_Q6_K
+    }
   }
 }

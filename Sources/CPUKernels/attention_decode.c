@@ -56,7 +56,13 @@ void sl_attention_decode(const sl_attention_shape *shape, const sl_span *spans, 
   c.first_range[0] = 0;
   for (int64_t i = 0; i < span_count; i++) c.first_range[i + 1] = c.first_range[i] + ranges_of(shape, &spans[i]);
   sl_parallel(ranges * (shape->kv_heads / c.heads_per_task), SL_CHOOSE_PAIRED(range_task, shape->dtype), &c);
-  sl_parallel(span_count * shape->heads, SL_CHOOSE_PAIRED(combine_task, shape->dtype), &c);
+  // Little work is done before another thread has woken.
+  void (*combine)(void *, int64_t, int) = SL_CHOOSE_PAIRED(combine_task, shape->dtype);
+  if (ranges * shape->heads * c.padded <= 8192) {
+    for (int64_t task = 0; task < span_count * shape->heads; task++) combine(&c, task, 0);
+  } else {
+    sl_parallel(span_count * shape->heads, combine, &c);
+  }
   sl_return_scratch(scratch);
 }
 

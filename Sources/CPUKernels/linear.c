@@ -2,31 +2,18 @@
 // are in its cache. The pair is part of the same sum: [x | x·Aᵀ] · [W | B]ᵀ, so that results are written once.
 #include "include/linear.h"
 
-#include <stdbool.h>
-#include <string.h>
-
+#include "include/strips.h"
 #include "include/swiglu.h"
 #include "include/threads.h"
-#include "packed_matrix.h"
-#include "panels.h"
+#include "linear_forward.h"
 #include "scratch.h"
 
-enum { vector = 16 };
-
-static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t whole_vectors(int64_t n) { return (n + vector - 1) / vector * vector; }
-
-int sl_linear_is_fused(const sl_packed_matrix *w) { return sl_packed_panels(w) != NULL; }
+int sl_linear_is_fused(const sl_packed_matrix *w) {
+  return sl_packed_panels(w) != NULL || (sl_is_in_blocks(w) && sl_packed_type(w) == SL_BF16 && sl_uses_panels());
+}
 int64_t sl_linear_inputs(const sl_packed_matrix *w) { return sl_packed_columns(w); }
 
 // MARK: Tasks
-
-/// Rows times columns: tiles of rows, the last ones cut finer so that all threads end together, and groups of panels
-/// where the rows alone are too few for the threads.
-typedef struct {
-  int64_t rows, tile, tiles, whole_tiles, groups;
-} grid;
 
 enum { fine_rows = 16 };
 
@@ -58,17 +45,6 @@ static cell cell_of(const grid *g, int64_t task) {
 }
 static int64_t first_panel(const cell *c, int64_t n) { return sl_panel_count(n) * c->group / c->groups; }
 static int64_t end_panel(const cell *c, int64_t n) { return sl_panel_count(n) * (c->group + 1) / c->groups; }
-
-static char *at(const void *base, int64_t row, int64_t ld, int64_t column, sl_dtype type) {
-  return (char *)base + (size_t)(row * ld + column) * sl_dtype_size(type);
-}
-
-/// Copies s of `rows` from a task's own rows to where the caller keeps it.
-static void keep(const sl_linear_part *p, int64_t row, int64_t rows, const uint16_t *own, int64_t ld) {
-  if (p->s == NULL) return;
-  for (int64_t r = 0; r < rows; r++)
-    memcpy(at(p->s, row + r, p->lds, 0, SL_BF16), own + r * ld, (size_t)p->rank * 2);
-}
 
 typedef struct {
   const void *source;
@@ -104,17 +80,6 @@ static void pack(int count, const packing *parts) {
 }
 
 // MARK: Forward
-
-typedef struct {
-  grid grid;
-  const void *x;
-  int64_t ldx, inputs, width;  // width: columns of a task's own s
-  int count, accumulate;
-  const sl_linear_part *parts;
-  void *act;
-  int64_t ld_act;
-  const uint32_t *a[sl_linear_most_parts], *b[sl_linear_most_parts];
-} forward;
 
 static void forward_task(void *context, int64_t task, int thread) {
   const forward *f = context;
@@ -154,9 +119,11 @@ int sl_linear_forward(int64_t rows, const void *x, int64_t ldx, int64_t inputs, 
                .act = act, .ld_act = ld_act};
   int64_t panels = 1, units = 0;
   size_t b_size = 0;
+  bool from_strips = false;
   for (int j = 0; j < count; j++) {
     const sl_linear_part *p = &parts[j];
     int64_t rank = whole_vectors(p->rank), n = p->w == NULL ? 0 : sl_packed_columns(p->w);
+    from_strips |= sl_is_in_blocks(p->w);
     f.width += rank;
     panels = max_of(panels, sl_panel_count(n));
     if (p->w != NULL) b_size += sl_packed_matrix_size(p->w);
@@ -177,10 +144,15 @@ int sl_linear_forward(int64_t rows, const void *x, int64_t ldx, int64_t inputs, 
     f.b[j] = room, room += sl_panel_units(rank, n);
   }
   pack(packed, packings);
-  f.grid = grid_of(rows, panels, b_size, f.width);
-  sl_parallel(f.grid.tiles * f.grid.groups, forward_task, &f);
+  int status = 0;
+  if (from_strips) {
+    status = sl_forward_from_strips(&f, rows);
+  } else {
+    f.grid = grid_of(rows, panels, b_size, f.width);
+    sl_parallel(f.grid.tiles * f.grid.groups, forward_task, &f);
+  }
   sl_return_scratch(scratch);
-  return 0;
+  return status;
 }
 
 // MARK: Backward

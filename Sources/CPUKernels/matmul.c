@@ -18,7 +18,9 @@
 #include "matvec.h"
 #include "packed_matrix.h"
 #include "panels.h"
+#include "scratch.h"
 #include "slab.h"
+#include "strips.h"
 
 #if DNNL_VERSION_MAJOR >= 3
 typedef dnnl_memory_desc_t api_layout;  // owned
@@ -162,12 +164,13 @@ static dnnl_stream_t own_stream(void) {
 static dnnl_data_type_t type_of(sl_dtype dtype) { return dtype == SL_BF16 ? dnnl_bf16 : dnnl_f32; }
 
 struct sl_packed_matrix {
-  api_layout layout;  // of oneDNN's, unless in panels
-  int in_panels;
+  api_layout layout;  // of oneDNN's, unless in panels or in strips
+  int in_panels, in_strips;
   size_t size;
   sl_dtype dtype;
   int64_t k, n;
-  sl_block_layout blocks;  // n_block 0: a layout that only oneDNN reads
+  sl_block_layout blocks;  // n_block 0: a layout that `sl_matvec` does not read
+  sl_strips strips;
   void *values;
   slab *owner;
 };
@@ -453,6 +456,25 @@ int sl_matmul(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, int t
   return status;
 }
 
+/// Rows times a matrix in strips where there are no panels: by pieces of dense rows that a cache holds.
+static int multiply_strips(int64_t m, const void *a, int64_t lda, const sl_packed_matrix *b, void *c, sl_dtype c_type,
+                           int64_t ldc, int accumulate) {
+  const int64_t size = (int64_t)sl_dtype_size(b->dtype), rows = (int64_t)4 << 20;
+  int64_t piece = rows / (b->k * size) / strip_rows * strip_rows;
+  piece = piece < strip_rows ? strip_rows : piece;
+  void *room = sl_take_scratch((size_t)(piece * b->k * size));
+  if (!room) return dnnl_out_of_memory;
+  int status = 0;
+  for (int64_t first = 0; first < b->n && status == 0; first += piece) {
+    int64_t end = first + piece < b->n ? first + piece : b->n;
+    sl_blocks_unpack(b, first, end, b->dtype, room);
+    status = sl_matmul(m, end - first, b->k, a, lda, 0, room, b->k, 1, b->dtype,
+                       (char *)c + (size_t)first * sl_dtype_size(c_type), c_type, ldc, accumulate);
+  }
+  sl_return_scratch(room);
+  return status;
+}
+
 int sl_matmul_packed(int64_t m, const void *a, int64_t lda, const sl_packed_matrix *b, void *c, sl_dtype c_type,
                      int64_t ldc, int accumulate) {
   product_key key;
@@ -463,7 +485,12 @@ int sl_matmul_packed(int64_t m, const void *a, int64_t lda, const sl_packed_matr
     sl_matvec(&b->blocks, b->dtype, a, b->values, c, c_type, accumulate);
     return 0;
   }
-  if (b->in_panels) {
+  if (b->in_strips && m == 1) {
+    sl_linear_part part = {.w = b, .y = c, .y_type = c_type};
+    return sl_blocks_linear(b->dtype, a, b->k, 1, &part, accumulate) == 0 ? 0 : dnnl_out_of_memory;
+  }
+  if (b->in_strips && !sl_linear_is_fused(b)) return multiply_strips(m, a, lda, b, c, c_type, ldc, accumulate);
+  if (b->in_panels || b->in_strips) {
     sl_linear_part part = {.w = b, .y = c, .y_type = c_type, .ldy = ldc};
     return sl_linear_forward(m, a, lda, b->k, 1, &part, accumulate, NULL, 0) == 0 ? 0 : dnnl_out_of_memory;
   }
@@ -499,6 +526,11 @@ static sl_block_layout blocks_of(const sl_packed_matrix *packed) {
 const uint32_t *sl_packed_panels(const sl_packed_matrix *packed) {
   return packed != NULL && packed->in_panels ? packed->values : NULL;
 }
+const sl_strips *sl_packed_strips(const sl_packed_matrix *packed) {
+  return packed != NULL && packed->in_strips ? &packed->strips : NULL;
+}
+int sl_is_in_blocks(const sl_packed_matrix *packed) { return packed != NULL && packed->in_strips; }
+sl_dtype sl_packed_type(const sl_packed_matrix *packed) { return packed->dtype; }
 int64_t sl_packed_rows(const sl_packed_matrix *packed) { return packed->k; }
 int64_t sl_packed_columns(const sl_packed_matrix *packed) { return packed->n; }
 
@@ -536,6 +568,37 @@ static int pack_in_panels(int64_t k, int64_t n, const void *source, int64_t ld, 
   sl_parallel(sl_panel_count(n), pack_panel, &job);
   *packed = result;
   return dnnl_success;
+}
+
+typedef struct {
+  const sl_packed_matrix *packed;
+  const void *const *rows;
+  _Atomic int status;
+} strips_job;
+
+static void pack_strip(void *context, int64_t strip, int thread) {
+  strips_job *job = context;
+  (void)thread;
+  const sl_strips *s = &job->packed->strips;
+  int status = sl_strip_pack(s, job->rows, strip, (uint8_t *)job->packed->values + strip * strip_bytes(s->format, s->k));
+  if (status != 0) job->status = status;
+}
+
+int sl_pack_blocks(sl_dtype dtype, sl_block_format format, int64_t k, int64_t n, const void *const *rows,
+                   sl_packed_matrix **packed) {
+  if (k <= 0 || n <= 0 || k % strip_group(format) != 0) return dnnl_invalid_arguments;
+  sl_packed_matrix *result = calloc(1, sizeof *result);
+  if (!result) return dnnl_out_of_memory;
+  result->in_strips = 1, result->dtype = dtype, result->k = k, result->n = n;
+  result->size = (size_t)(strip_count(n) * strip_bytes(format, k));
+  result->values = slab_allocate(result->size, &result->owner);
+  result->strips = (sl_strips){format, k, n, result->values};
+  strips_job job = {result, rows, 0};
+  if (result->values) sl_parallel(strip_count(n), pack_strip, &job);
+  int status = result->values ? job.status : dnnl_out_of_memory;
+  if (status != 0) sl_packed_matrix_destroy(result);
+  else *packed = result;
+  return status;
 }
 
 size_t sl_nf4_packed_size(int64_t k, int64_t n) { return (size_t)sl_panel_units(k, n) * sizeof(uint32_t); }
@@ -609,7 +672,7 @@ done:
 
 void sl_packed_matrix_destroy(sl_packed_matrix *packed) {
   if (!packed) return;
-  if (!packed->in_panels) api_layout_free(&packed->layout);
+  if (!packed->in_panels && !packed->in_strips) api_layout_free(&packed->layout);
   slab_release(packed->owner);
   free(packed);
 }

@@ -175,7 +175,7 @@ void sl_matvec(const sl_block_layout *layout, sl_dtype dtype, const void *a, con
   if (tasks <= 2) {
     for (int64_t task = 0; task < tasks; task++) body(&job, task, 0);
   } else {
-    sl_parallel(tasks, body, &job);
+    sl_parallel_shares(tasks, body, &job);
   }
   free(copy);
 }

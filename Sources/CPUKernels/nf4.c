@@ -241,7 +241,7 @@ void sl_nf4_matvec(const sl_nf4_matrix *matrix, const void *x, void *y, sl_dtype
   if (tasks <= 2) {
     for (int64_t task = 0; task < tasks; task++) matvec_task(&job, task, 0);
   } else {
-    sl_parallel(tasks, matvec_task, &job);
+    sl_parallel_shares(tasks, matvec_task, &job);
   }
 }
 

@@ -8,3 +8,5 @@ const uint32_t *sl_packed_panels(const sl_packed_matrix *packed);
 int64_t sl_packed_rows(const sl_packed_matrix *packed);
 /// n of a right-hand side [k, n].
 int64_t sl_packed_columns(const sl_packed_matrix *packed);
+/// The type of operands that it multiplies.
+sl_dtype sl_packed_type(const sl_packed_matrix *packed);

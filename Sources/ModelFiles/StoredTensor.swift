@@ -48,6 +48,19 @@ public struct StoredTensor: Sendable {
     pairing == nil && nf4 == nil ? UnsafeRawBufferPointer(rebasing: file.bytes[range]) : nil
   }
 
+  /// The bytes of one row of the matrix `[rowCount, rowLength]`, wherever the file has it; valid while `file` lives.
+  ///
+  /// `nil` where there is no such row, or it consists of several parts.
+  public func storedRow(_ row: Int) -> UnsafeRawBufferPointer? {
+    guard nf4 == nil, shape.count > 1, row >= 0, row < rowCount, rowLength % format.block.length == 0 else {
+      return nil
+    }
+    let byteCount = rowLength / format.block.length * format.block.byteCount
+    let start = range.lowerBound + (pairing?.storedIndex(row, of: rowCount) ?? row) * byteCount
+    guard start + byteCount <= range.upperBound else { return nil }
+    return UnsafeRawBufferPointer(rebasing: file.bytes[start..<start + byteCount])
+  }
+
   /// Decodes rows of the matrix `[rowCount, rowLength]` to fp32.
   ///
   /// `target` must have room for `rows.count * rowLength` floats. Several threads may decode at once.

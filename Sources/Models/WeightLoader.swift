@@ -101,12 +101,14 @@ struct WeightLoader {
 extension StoredTensor {
   /// The matrix for a device; rows that hold no finite numbers are an error.
   func source(storage: FrozenStorage) -> MatrixSource {
-    MatrixSource(
+    var source = MatrixSource(
       outputs: rowCount, inputs: rowLength, storage: storage, stored: storedRows, nf4: nf4Blocks
     ) { rows, target in
       try decode(rows: rows, into: target)
       try requireFinite(target, count: rows.count * rowLength)
     }
+    source.blocks = format.blocks.map { format in MatrixSource.Blocks(format: format) { storedRow($0)?.baseAddress } }
+    return source
   }
 
   /// The rows as they are stored, where they are floats of 16 or 32 bits in order.
@@ -127,6 +129,23 @@ extension StoredTensor {
       let part = UnsafeRawBufferPointer(rebasing: bytes[rows.lowerBound * width..<rows.upperBound * width])
       if let base = part.baseAddress { target.copyMemory(from: base, byteCount: part.count) }
       try requireFinite(UnsafeRawBufferPointer(start: target, count: part.count))
+    }
+  }
+}
+
+extension StorageFormat {
+  /// The format as devices know it; nil where they read no blocks of it.
+  fileprivate var blocks: BlockFormat? {
+    switch self {
+    case .q4_0: .q4_0
+    case .q4_1: .q4_1
+    case .q5_0: .q5_0
+    case .q5_1: .q5_1
+    case .q8_0: .q8_0
+    case .q4_K: .q4_K
+    case .q5_K: .q5_K
+    case .q6_K: .q6_K
+    default: nil
     }
   }
 }

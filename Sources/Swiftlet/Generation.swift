@@ -55,6 +55,8 @@ public struct Generation: Sendable, Equatable {
   public var text: String
   /// Tokens of the prompt.
   public var promptTokens: Int
+  /// How many of them the session had read before.
+  public var rememberedTokens: Int
   /// The tokens generated, the one that ended the turn left out.
   public var tokens: [Int32]
   /// Why it ended.
@@ -63,6 +65,31 @@ public struct Generation: Sendable, Equatable {
   public var prefillSeconds: Double
   /// Seconds for the other tokens.
   public var decodeSeconds: Double
+}
+
+/// What one answer of a conversation leaves for the next: the keys and values of what was read and written, so that only
+/// what is new is read.
+///
+/// It belongs to one model with one adapter; begin another session where either changes.
+public final class GenerationSession {
+  private var cache: KeyValueCache?
+
+  /// A session that has read nothing.
+  public init() {}
+
+  /// A cache that holds what it can of `tokens` except the last, with room for `length` tokens in all.
+  fileprivate func cache(for tokens: [Int32], length: Int, of language: LanguageModel) throws -> KeyValueCache {
+    if let cache, cache.capacity >= length {
+      cache.truncate(to: min(cache.commonPrefix(with: tokens), tokens.count - 1))
+      return cache
+    }
+    cache = nil
+    // Where memory is virtual, room for all that the model can read takes none until it is used.
+    let isVirtual = language.device.memory == nil
+    let made = try language.makeCache(capacity: isVirtual ? max(length, language.configuration.contextLength) : length)
+    cache = made
+    return made
+  }
 }
 
 extension Model {
@@ -79,11 +106,12 @@ extension Model {
 
   /// Continues a prompt.
   /// - Parameters:
+  ///   - session: what earlier answers left; it takes in this one.
   ///   - onText: receives the text piece by piece, whole characters only, and returns false to end it.
   ///   - onToken: is asked after each token, and returns false to end it.
   public func generate(
-    _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), onText: ((String) -> Bool)? = nil,
-    onToken: () -> Bool = { true }
+    _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), session: GenerationSession? = nil,
+    onText: ((String) -> Bool)? = nil, onToken: () -> Bool = { true }
   ) throws -> Generation {
     let tokens = try tokens(of: prompt, parseSpecialTokens: options.parseSpecialTokens)
     guard !tokens.isEmpty else { throw ModelError("the prompt is empty: give it at least one token") }
@@ -93,7 +121,10 @@ extension Model {
         "the prompt has \(tokens.count) tokens and the model's context \(configuration.contextLength): shorten it")
     }
     let limit = min(options.maxTokens, configuration.contextLength - tokens.count)
-    let cache = try language.makeCache(capacity: tokens.count + limit)
+    let length = tokens.count + limit
+    let cache =
+      try session?.cache(for: tokens, length: length, of: language) ?? language.makeCache(capacity: length)
+    let remembered = cache.length
     let ends = Set(tokenizer.endOfTurnTokenIDs).union(configuration.eosTokenIDs.map { Int32(truncatingIfNeeded: $0) })
     var sampler = Sampler(options.sampling, seen: tokens)
     var output = StoppableText(stops: options.stop, decoder: tokenizer.makeStreamingDecoder(skipSpecialTokens: true))
@@ -101,7 +132,7 @@ extension Model {
     var firstTokenAt = began
     var generated: [Int32] = []
     var reason = Generation.FinishReason.length
-    var logits = try language.extend(cache, with: tokens, plannedLength: tokens.count + limit)
+    var logits = try language.extend(cache, with: Array(tokens[remembered...]), plannedLength: length)
     while true {
       guard let token = sampler.next(logits) else {
         throw ModelError("the model's output is not a number: its weights or its adapter are damaged")
@@ -122,12 +153,13 @@ extension Model {
         break
       }
       if generated.count == limit { break }
-      logits = try language.extend(cache, with: [token], plannedLength: tokens.count + limit)
+      logits = try language.extend(cache, with: [token], plannedLength: length)
     }
     let rest = output.finish()
     if !rest.isEmpty, reason != .cancelled { _ = onText?(rest) }
     return Generation(
-      text: output.text, promptTokens: tokens.count, tokens: generated, finishReason: reason,
+      text: output.text, promptTokens: tokens.count, rememberedTokens: remembered, tokens: generated,
+      finishReason: reason,
       prefillSeconds: firstTokenAt - began, decodeSeconds: MonotonicClock.now() - firstTokenAt)
   }
 }

@@ -7,6 +7,7 @@ extension Device {
   public func operandTail(ranks: [Int]) -> Int? { nil }
   public var memory: (used: Int, peak: Int, free: Int)? { nil }
   public func resetPeak() {}
+  public func allocateGrowing(byteCount: Int) throws -> DeviceBuffer { try allocate(byteCount: byteCount) }
   public func makeTimer() throws -> (any DeviceTimer)? { nil }
   public var embedsTokens: Bool { false }
   public func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws {

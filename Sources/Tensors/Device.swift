@@ -34,6 +34,9 @@ public protocol Device: TrainingOperations, Sendable {
 
   /// Allocates at least `byteCount` bytes of undefined content.
   func allocate(byteCount: Int) throws -> DeviceBuffer
+  /// Allocates what is written from the beginning of some rows on and perhaps never to their ends, such as a cache of a
+  /// sequence that grows: where there is virtual memory, only what is written takes any.
+  func allocateGrowing(byteCount: Int) throws -> DeviceBuffer
   /// Copies dense host memory of `tensor.byteCount` bytes into `tensor`.
   func upload(_ source: UnsafeRawBufferPointer, to tensor: Tensor) throws
   /// Copies `tensor` into dense host memory of `tensor.byteCount` bytes.

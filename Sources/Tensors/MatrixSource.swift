@@ -17,6 +17,20 @@ public struct MatrixSource: Sendable {
     }
   }
 
+  /// The rows in blocks, where they are stored in a format that decoding can read as it is.
+  public struct Blocks: Sendable {
+    /// How the blocks are stored.
+    public var format: BlockFormat
+    /// Where a row's blocks begin; valid while the checkpoint lives.
+    public var row: @Sendable (Int) -> UnsafeRawPointer?
+
+    /// Blocks from their format and their places.
+    public init(format: BlockFormat, row: @escaping @Sendable (Int) -> UnsafeRawPointer?) {
+      self.format = format
+      self.row = row
+    }
+  }
+
   /// The number of output features: rows.
   public let outputs: Int
   /// The number of input features: columns.
@@ -29,6 +43,8 @@ public struct MatrixSource: Sendable {
   public var stored: Stored?
   /// The whole matrix, where it is stored in NF4.
   public var nf4: NF4Blocks?
+  /// The whole matrix, where it is stored in blocks of a GGUF format.
+  public var blocks: Blocks?
 
   /// A matrix `[outputs, inputs]` that `decode` writes, and that is stored as given.
   public init(

@@ -57,6 +57,9 @@ package final class TimedDevice: Device, @unchecked Sendable {
   // MARK: Memory
 
   package func allocate(byteCount: Int) throws -> DeviceBuffer { try base.allocate(byteCount: byteCount) }
+  package func allocateGrowing(byteCount: Int) throws -> DeviceBuffer {
+    try base.allocateGrowing(byteCount: byteCount)
+  }
   package func upload(_ source: UnsafeRawBufferPointer, to tensor: Tensor) throws {
     try time(.memory) { try base.upload(source, to: tensor) }
   }

@@ -25,6 +25,25 @@ extension KernelStateTests {
       }
     }
 
+    @Test func everyTaskOfSharesRunsOnce() {
+      let saved = sl_thread_count()
+      defer { sl_set_thread_count(saved) }
+      for threads: Int32 in [1, 2, 5] {
+        sl_set_thread_count(threads)
+        for tasks in [0, 1, 3, 4, 1000] {
+          var counts = [Int32](repeating: 0, count: 1000)
+          counts.withUnsafeMutableBufferPointer { buffer in
+            sl_parallel_shares(
+              Int64(tasks),
+              { context, task, thread in
+                context?.assumingMemoryBound(to: Int32.self)[Int(task)] += thread >= 0 ? 1 : 100
+              }, buffer.baseAddress)
+          }
+          #expect(counts.indices.allSatisfy { counts[$0] == ($0 < tasks ? 1 : 0) })
+        }
+      }
+    }
+
     @Test func nestedCallsRunSerially() {
       var sums = [Int64](repeating: 0, count: 16)
       sums.withUnsafeMutableBufferPointer { buffer in

@@ -1,6 +1,10 @@
 import Models
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 @Suite struct SamplerTests {
   private let logits: [Float] = [1, 3, 2, -1, 2.5]
 
@@ -54,5 +58,55 @@ import Testing
 
   @Test func aTinyTemperatureIsGreedy() {
     #expect(counts(SamplingOptions(temperature: 1e-4), draws: 200) == [0, 200, 0, 0, 0])
+  }
+
+  /// The definitions in float64, on a vocabulary of a usual size: which tokens may be drawn, and how often.
+  @Test(arguments: [
+    SamplingOptions(temperature: 0.7), SamplingOptions(temperature: 0.7, topP: 0.95),
+    SamplingOptions(temperature: 1.5, topP: 0.3), SamplingOptions(temperature: 0.9, topK: 40),
+    SamplingOptions(temperature: 2, topP: 0.8, topK: 7), SamplingOptions(temperature: 1, minP: 0.02),
+    SamplingOptions(temperature: 1, topP: 0.9, topK: 900, minP: 0.001), SamplingOptions(temperature: 0.01, topK: 5000),
+    SamplingOptions(temperature: 1, topK: 1), SamplingOptions(temperature: 1, topP: 0),
+  ])
+  func drawsAreThoseOfTheDefinition(_ options: SamplingOptions) {
+    var options = options
+    options.seed = UInt64.random(in: 0...UInt64.max)
+    // A few likely tokens before a long tail, with what is no number among them.
+    var logits = (0..<49_153).map { index in
+      Float.random(in: -8...0) + (index % 5000 == 3 ? Float.random(in: 4...8) : 0)
+    }
+    for index in stride(from: 11, to: logits.count, by: 997) {
+      logits[index] = [.nan, .infinity, -.infinity][index % 3]
+    }
+    let finite = logits.indices.filter { logits[$0].isFinite }
+    var order = finite.sorted { logits[$0] == logits[$1] ? $0 < $1 : logits[$0] > logits[$1] }
+    let top = Double(logits[order[0]])
+    if options.topK > 0 { order = Array(order.prefix(options.topK)) }
+    var weights = order.map { exp((Double(logits[$0]) - top) / options.temperature) }
+    weights = Array(weights.prefix { $0 >= options.minP })
+    if options.topP < 1 {
+      let wanted = weights.reduce(0, +) * options.topP
+      var sum = 0.0
+      weights = Array(
+        weights.prefix { weight in
+          defer { sum += weight }
+          return sum < wanted
+        })
+      if weights.isEmpty { weights = [1] }
+    }
+    let total = weights.reduce(0, +)
+    // At a border rounding decides.
+    let allowed = Set(order.prefix(weights.count + 1))
+    var sampler = Sampler(options)
+    var counts: [Int32: Int] = [:]
+    let draws = 3000
+    for _ in 0..<draws { if let token = sampler.next(logits) { counts[token, default: 0] += 1 } }
+    #expect(counts.values.reduce(0, +) == draws)
+    #expect(counts.keys.allSatisfy { allowed.contains(Int($0)) })
+    for (token, weight) in zip(order, weights).prefix(5) {
+      let (expected, found) = (weight / total, Double(counts[Int32(token)] ?? 0) / Double(draws))
+      // Five standard deviations.
+      #expect(abs(found - expected) <= 5 * (expected * (1 - expected) / Double(draws)).squareRoot() + 1e-3)
+    }
   }
 }

@@ -16,6 +16,7 @@
 #include "nf4.h"
 #include "rmsnorm.h"
 #include "rope.h"
+#include "strips.h"
 #include "swiglu.h"
 #include "threads.h"
 #include "types.h"

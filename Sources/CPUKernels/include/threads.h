@@ -8,6 +8,11 @@
 /// Calls from several threads of the program take turns.
 void sl_parallel(int64_t tasks, void (*body)(void *context, int64_t task, int thread), void *context);
 
+/// As `sl_parallel`, where tasks read what the same tasks of an earlier call read: each thread takes its own share of them
+/// again, part of which its cache may hold, before it helps others. Cores that share no cache then keep more of a model
+/// between them than if each met all of it.
+void sl_parallel_shares(int64_t tasks, void (*body)(void *context, int64_t task, int thread), void *context);
+
 /// Threads in use: SWIFTLET_THREADS where set, else the CPUs that this process may run on.
 int sl_thread_count(void);
 /// Sets the number of threads; values below 1 restore the default.

@@ -25,6 +25,7 @@ enum ChatCommand: RunnableCommand {
     let options = SamplingArguments.options(arguments)
     let beginning = arguments[system].map { [message("system", $0)] } ?? []
     var messages = beginning
+    let session = GenerationSession()
     Interruption.catchSignals()
     while true {
       if StandardError.isTerminal { StandardError.write("> ") }
@@ -37,7 +38,7 @@ enum ChatCommand: RunnableCommand {
         StandardError.write("swiftlet: /reset forgets the conversation, /exit ends\n")
       default:
         messages.append(message("user", line))
-        if let answer = try answer(messages, model, options) {
+        if let answer = try answer(messages, model, options, session) {
           messages.append(message("assistant", answer))
         } else {
           messages.removeLast()
@@ -49,10 +50,12 @@ enum ChatCommand: RunnableCommand {
   }
 
   /// Streams the answer; nil when the conversation cannot go on with it.
-  private static func answer(_ messages: [JSONValue], _ model: Model, _ options: GenerationOptions) throws -> String? {
+  private static func answer(
+    _ messages: [JSONValue], _ model: Model, _ options: GenerationOptions, _ session: GenerationSession
+  ) throws -> String? {
     var failure: (any Error)?
     do {
-      let generation = try model.generate(.messages(.array(messages)), options: options) { text in
+      let generation = try model.generate(.messages(.array(messages)), options: options, session: session) { text in
         do { try StandardOutput.write(text) } catch { failure = error }
         return failure == nil && !Interruption.isRequested
       }
