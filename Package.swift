@@ -112,7 +112,7 @@ let package = Package(
         .headerSearchPath("../../Sources/CUDAKernels/Kernels"),
       ]),
     tests(of: "CUDADevice", ["CUDAEmulator", "SelfTest", "Models"]),
-    tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune", "JSONValues"]),
+    tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
     tests(of: "SwiftletCLI", ["Hub", "JSONValues"]),
   ],
   swiftLanguageModes: [.v6]

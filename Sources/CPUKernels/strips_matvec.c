@@ -266,6 +266,20 @@ FN void SL_NAME(strip)(const sl_block_format f, const struct blocks_linear *c, c
   UNROLL for (int i = 0; i < PARTS; i++) *(VF *)(result + SL_WIDTH * i) = sum[i] + below[i];
 }
 
+/// Writes the sums of a whole strip of a matrix without a pair.
+FN void SL_NAME(write)(const sl_linear_part *p, int64_t row, const float *sums, int accumulate) {
+  for (int i = 0; i < strip_rows; i += SL_WIDTH) {
+    VF sum = *(const VF *)(sums + i);
+    if (p->y_type == SL_F32) {
+      if (accumulate) sum += v_load(p->y, row + i, SL_F32);
+      v_store(p->y, row + i, SL_F32, sum);
+    } else {
+      if (accumulate) sum += v_load(p->y, row + i, SL_BF16);
+      v_store(p->y, row + i, SL_BF16, sum);
+    }
+  }
+}
+
 #define STRIP(format)                                                                                                  \
   case format: SL_NAME(strip)(format, c, at, sums); break
 static void SL_NAME(strips_task)(void *context, int64_t task, int thread) {
@@ -289,7 +303,11 @@ static void SL_NAME(strips_task)(void *context, int64_t task, int thread) {
       STRIP(SL_BLOCKS_Q5_K);
       STRIP(SL_BLOCKS_Q6_K);
     }
-    finish_strip(c, part, strip, sums);
+    const sl_linear_part *p = &c->parts[part];
+    if (p->rank == 0 && (strip + 1) * strip_rows <= s->n)
+      SL_NAME(write)(p, strip * strip_rows, sums, c->accumulate);
+    else
+      finish_strip(c, part, strip, sums);
   }
 }
 #undef STRIP

@@ -26,6 +26,13 @@ import Testing
             (part.w, part.rank, part.a, part.b) = (packed, Int64(rank), .init(a.pointer), .init(b.pointer))
             (part.s, part.y, part.y_type) = (s.pointer, y.pointer, SL_F32)
             #expect(sl_blocks_linear(dtype, x.pointer, Int64(matrix.inputs), 1, &part, accumulate ? 1 : 0) == 0)
+            // The same sums, rounded.
+            let short = Elements(before.floats, SL_BF16)
+            (part.y, part.y_type) = (short.pointer, SL_BF16)
+            #expect(sl_blocks_linear(dtype, x.pointer, Int64(matrix.inputs), 1, &part, accumulate ? 1 : 0) == 0)
+            if !accumulate { #expect(short.floats == Elements(y.floats, SL_BF16).floats, "path \(path)") }
+            let sizes = y.doubles.map(\.magnitude).max() ?? 0
+            #expect(zip(short.doubles, y.doubles).allSatisfy { ($0 - $1).magnitude <= 0.02 * (sizes + 1) })
             // s is rounded to its type, and goes on as such.
             let low = (0..<rank).map { r in
               (0..<matrix.inputs).reduce(0.0) { $0 + a.doubles[r * matrix.inputs + $1] * x.doubles[$1] }

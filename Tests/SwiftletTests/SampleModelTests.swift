@@ -1,5 +1,4 @@
 import Foundation
-import JSONValues
 import Testing
 
 @testable import Swiftlet
@@ -24,31 +23,6 @@ struct SampleModelTests {
     let ratio = result.perplexity / 7.302615114199632
     // A thousand tokens: bf16's rounding has not averaged out.
     #expect(abs(ratio - 1) < (compute == .fp32 ? 1e-5 : 5e-3))
-  }
-
-  /// A conversation in one session, which reads what is new, against one that reads everything anew for each answer.
-  @Test func sessionsRememberWhatWasRead() throws {
-    let model = try Model.load(sampleModel, options: LoadOptions(compute: .fp32))
-    let options = GenerationOptions(maxTokens: 12)
-    let session = GenerationSession()
-    var messages: [JSONValue] = []
-    for (turn, text) in ["What is the capital of France?", "And of Italy?", "Which is larger?"].enumerated() {
-      messages.append(["role": "user", "content": .string(text)])
-      let answer = try model.generate(.messages(.array(messages)), options: options, session: session)
-      let alone = try model.generate(.messages(.array(messages)), options: options)
-      #expect(answer.tokens == alone.tokens && answer.text == alone.text)
-      #expect(alone.rememberedTokens == 0)
-      #expect(turn == 0 ? answer.rememberedTokens == 0 : answer.rememberedTokens > answer.promptTokens / 2)
-      messages.append(["role": "assistant", "content": .string(answer.text)])
-    }
-    // Another conversation in the same session.
-    let other = Prompt.user("Name a colour.")
-    #expect(
-      try model.generate(other, options: options, session: session).tokens
-        == model.generate(other, options: options).tokens)
-    // The same prompt again: its last token is read for the logits.
-    let again = try model.generate(other, options: options, session: session)
-    #expect(again.rememberedTokens == again.promptTokens - 1)
   }
 
   /// The program in Examples/FineTune, as it was built beside the tests.
