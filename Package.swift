@@ -100,7 +100,7 @@ let package = Package(
     tests(of: "Tokenization", ["ModelFiles", "JSONValues", "CTokenization"]),
     tests(of: "Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
-    tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues", "CBlockFormats"]),
+    tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues", "CZlib", "CZstd"]),
     tests(of: "Quantization", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
     tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
