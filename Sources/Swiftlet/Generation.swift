@@ -84,9 +84,14 @@ public final class GenerationSession {
       return cache
     }
     cache = nil
-    // Where memory is virtual, room for all that the model can read takes none until it is used.
-    let isVirtual = language.device.memory == nil
-    let made = try language.makeCache(capacity: isVirtual ? max(length, language.configuration.contextLength) : length)
+    // Where memory is virtual, room for all that the model can read takes none until it is used. No sequence is longer than
+    // 16 Mi tokens, whatever a file says.
+    let most = min(language.configuration.contextLength, 1 << 24)
+    if language.device.memory == nil, most > length, let roomy = try? language.makeCache(capacity: most) {
+      cache = roomy
+      return roomy
+    }
+    let made = try language.makeCache(capacity: length)
     cache = made
     return made
   }
