@@ -11,6 +11,7 @@ probe=$folder/probe.html
 profile=$(mktemp -d)
 frame=$folder/frame.html
 trap 'rm -rf "$profile" "$probe" "$frame"' EXIT
+# What Chromium calls a window has its own bars, 143 high, which no picture shows.
 # The page runs no scripts; a copy of it gets one that measures. It is shown in a frame, as no window is narrower than 500.
 cat "$page" - > "$probe" <<'SCRIPT'
 <script>
@@ -46,7 +47,7 @@ FRAME
   height=$3
   shift 3
   "$chromium" --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$profile" \
-    --blink-settings=preferredColorScheme="$scheme" --window-size="$width,$height" --virtual-time-budget=3000 "$@" \
+    --blink-settings=preferredColorScheme="$scheme" --window-size="$width,$((height + 150))" --virtual-time-budget=3000 "$@" \
     "file://$(realpath "$frame")" 2>/dev/null
 }
 status=0

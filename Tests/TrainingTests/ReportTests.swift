@@ -148,6 +148,11 @@ import Testing
     #expect(LineChart.ticks(-1, 1, 4) == [-1, -0.5, 0, 0.5, 1])
     #expect(LineChart.ticks(3, 3, 5) == [3])
     #expect(LineChart.ticks(0, .infinity, 5).count == 1)
+    // Neighbours have names of their own.
+    #expect(LineChart.names(ofTicks: [1.1, 1.105, 1.11]) == ["1.1", "1.105", "1.11"])
+    #expect(LineChart.names(ofTicks: [1.1025, 1.105, 1.1075]) == ["1.1025", "1.105", "1.1075"])
+    #expect(LineChart.names(ofTicks: [0, 5000, 10_000]) == ["0", "5000", "10k"])
+    #expect(LineChart.names(ofTicks: [123_456.25, 123_456.5]) == ["123k", "123k"])
   }
 
   @Test func numbersAreShort() {

@@ -20,8 +20,6 @@ struct LineChart {
   var series: [Series]
   /// Whether the vertical axis is logarithmic.
   var isLogarithmic = false
-  /// How a number of the vertical axis is written.
-  var format: (Double) -> String = LineChart.number
   /// What the horizontal axis counts.
   var xName = "step"
 
@@ -52,11 +50,12 @@ struct LineChart {
       Self.top + (topValue - value) / (topValue - bottomValue) * (Self.height - Self.top - Self.bottom)
     }
     var body = ""
-    for tick in isLogarithmic ? Self.decades(bottomValue, topValue) : Self.ticks(bottomValue, topValue, 5) {
+    let ticks = isLogarithmic ? Self.decades(bottomValue, topValue) : Self.ticks(bottomValue, topValue, 5)
+    for (tick, name) in zip(ticks, Self.names(ofTicks: ticks.map { isLogarithmic ? pow(10, $0) : $0 })) {
       let place = Self.place(y(tick))
       body += "<line class=\"grid\" x1=\"\(Int(Self.left))\" x2=\"\(Int(Self.width - Self.right))\" y1=\"\(place)\" "
       body += "y2=\"\(place)\"/><text class=\"tick\" x=\"\(Int(Self.left) - 8)\" y=\"\(place)\" dy=\"4\" "
-      body += "text-anchor=\"end\">\(format(isLogarithmic ? pow(10, tick) : tick))</text>"
+      body += "text-anchor=\"end\">\(name)</text>"
     }
     for tick in Self.ticks(firstX, lastX, 6) where tick == tick.rounded() {
       body += "<text class=\"tick\" x=\"\(Self.place(x(tick)))\" y=\"\(Int(Self.height) - 18)\" "
@@ -74,7 +73,7 @@ struct LineChart {
           body += "<circle class=\"mark \(series.style)\" cx=\"\(Self.place(x(point.x)))\" "
           body += "cy=\"\(Self.place(y(scaled(point.y))))\" r=\"3.5\"><title>"
           body +=
-            "\(escapedHTML(series.name)) \(format(point.y)), \(escapedHTML(xName)) \(Self.number(point.x))</title></circle>"
+            "\(escapedHTML(series.name)) \(Self.number(point.y)), \(escapedHTML(xName)) \(Self.number(point.x))</title></circle>"
         }
       }
     }
@@ -142,10 +141,27 @@ struct LineChart {
     return digits(value, size >= 1000 ? 4 : 3)
   }
 
+  /// The names of numbers on an axis: as short as tells them apart.
+  static func names(ofTicks ticks: [Double]) -> [String] {
+    let short = ticks.map(number)
+    let steps = zip(ticks, ticks.dropFirst()).map { $1 - $0 }
+    guard Set(short).count < short.count, let step = steps.min(), step > 0, let most = ticks.map(abs).max(), most < 1e12
+    else { return short }
+    // One more digit than the step's first: steps are 1, 2, 2.5 and 5 of a decade.
+    let long = ticks.map { text($0, decimals: max(0, Int((1 - log10(step)).rounded(.up)))) }
+    // More letters than the room beside the axis takes are no help.
+    return long.allSatisfy { $0.utf8.count <= 7 } ? long : short
+  }
+
   /// A number with so many digits that count, without zeros at its end.
   private static func digits(_ value: Double, _ count: Int) -> String {
     let whole = abs(value) < 1 ? 0 : Int(log10(abs(value)).rounded(.down)) + 1
     let decimals = max(0, abs(value) < 1 ? count + Int(-log10(max(abs(value), 1e-12))) : count - whole)
+    return text(value, decimals: decimals)
+  }
+
+  /// A number rounded to so many decimals, without zeros at its end.
+  private static func text(_ value: Double, decimals: Int) -> String {
     let scale = pow(10, Double(decimals))
     let rounded = (value * scale).rounded() / scale
     let text = rounded.description
