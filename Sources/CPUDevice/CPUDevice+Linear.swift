@@ -75,7 +75,7 @@ extension CPUDevice {
         try product(ds, pair.a, into: through)
         sl_dropout_backward(
           Int64(sum.rows), Int64(sum.columns), through.floats, through.stride, sum.pointer, sum.stride,
-          sum.kernelType, pair.dropout, dropout.seed, pair.dropoutStream(dropout))
+          sum.kernelType, pair.dropout, dropout.seed, pair.dropoutStream(dropout), Int64(dropout.firstRow))
       }
     }
   }
@@ -162,7 +162,7 @@ extension CPUDevice {
     let y = Tensor(copy.buffer, rows: x.rows, columns: x.columns, dtype: x.dtype)
     sl_dropout(
       Int64(x.rows), Int64(x.columns), x.pointer, x.stride, y.pointer, y.stride, x.kernelType, pair.dropout,
-      dropout.seed, pair.dropoutStream(dropout))
+      dropout.seed, pair.dropoutStream(dropout), Int64(dropout.firstRow))
     return y
   }
 }

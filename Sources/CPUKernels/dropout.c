@@ -44,6 +44,7 @@ static inline void set(const matrix *m, int64_t row, int64_t column, float value
 typedef struct {
   int64_t rows, columns;
   uint64_t seed, stream;
+  int64_t first_row;
   /// Dropout's; noise lies within ±bound.
   float probability, bound;
   int accumulate;
@@ -59,7 +60,7 @@ static inline void each_element(const job *job, int64_t task, element each) {
   uint32_t threshold = (uint32_t)((double)job->probability * 4294967296.0);
   float factor = 1.0f / (1.0f - job->probability);
   for (int64_t r = begin; r < end; r++) {
-    uint64_t base = (uint64_t)r * (uint64_t)job->columns;
+    uint64_t base = (uint64_t)(job->first_row + r) * (uint64_t)job->columns;
     uint32_t random[4];
     uint64_t drawn = ~(uint64_t)0;
     for (int64_t c = 0; c < job->columns; c++) {
@@ -112,30 +113,34 @@ EACH(join)
 EACH(noise)
 
 void sl_dropout(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *y, int64_t ldy, sl_dtype dtype,
-                float probability, uint64_t seed, uint64_t stream) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .probability = probability,
+                float probability, uint64_t seed, uint64_t stream, int64_t first_row) {
+  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
+             .probability = probability,
              .a = {(void *)x, ldx, dtype}, .b = {y, ldy, dtype}};
   run(&job, drop_rows);
 }
 
 void sl_dropout_backward(int64_t rows, int64_t columns, const float *g, int64_t ldg, void *dx, int64_t lddx,
-                         sl_dtype dtype, float probability, uint64_t seed, uint64_t stream) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .probability = probability,
+                         sl_dtype dtype, float probability, uint64_t seed, uint64_t stream, int64_t first_row) {
+  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
+             .probability = probability,
              .a = {(void *)g, ldg, SL_F32}, .b = {dx, lddx, dtype}};
   run(&job, drop_back_rows);
 }
 
 void sl_dropout_split(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *kept, int64_t ld_kept, void *rest,
-                      int64_t ld_rest, sl_dtype dtype, float probability, uint64_t seed, uint64_t stream) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .probability = probability,
+                      int64_t ld_rest, sl_dtype dtype, float probability, uint64_t seed, uint64_t stream, int64_t first_row) {
+  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
+             .probability = probability,
              .a = {(void *)x, ldx, dtype}, .b = {kept, ld_kept, dtype}, .c = {rest, ld_rest, dtype}};
   run(&job, split_rows);
 }
 
 void sl_dropout_join(int64_t rows, int64_t columns, const float *kept, int64_t ld_kept, const float *rest,
                      int64_t ld_rest, void *dx, int64_t lddx, sl_dtype dtype, int accumulate, float probability,
-                     uint64_t seed, uint64_t stream) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .probability = probability,
+                     uint64_t seed, uint64_t stream, int64_t first_row) {
+  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
+             .probability = probability,
              .accumulate = accumulate, .a = {(void *)kept, ld_kept, SL_F32}, .b = {(void *)rest, ld_rest, SL_F32},
              .c = {dx, lddx, dtype}};
   run(&job, join_rows);

@@ -309,11 +309,11 @@ extension CUDADevice {
     return y
   }
 
-  /// Threshold, factor, seed and stream: as the CPU draws.
+  /// Threshold, factor, seed, stream and first row: as the CPU draws.
   func dropoutWords(_ pair: LowRankPair, _ key: DropoutKey) -> [UInt64] {
     [
       UInt32(Double(pair.dropout) * 4_294_967_296).word, (1 / (1 - pair.dropout)).word, key.seed.word,
-      pair.dropoutStream(key).word,
+      pair.dropoutStream(key).word, key.firstRow.word,
     ]
   }
 }

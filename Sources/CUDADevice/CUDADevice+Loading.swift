@@ -7,7 +7,7 @@ import Tensors
 
 extension CUDADevice {
   /// Rank that matrices of a model in training have room for from the start.
-  private static var usualRoom: Int { 64 }
+  static var usualRoom: Int { 64 }
 
   public func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws -> [any FrozenMatrix]
   {

@@ -36,6 +36,7 @@ public final class CUDADevice: Device, @unchecked Sendable {
   /// Bytes allocated now and at most.
   public private(set) var allocatedBytes = 0
   public private(set) var peakBytes = 0
+  private var memoryLimit: Int?
 
   /// The first GPU, with the libraries that were found.
   ///
@@ -81,6 +82,11 @@ public final class CUDADevice: Device, @unchecked Sendable {
   public func allocate(byteCount: Int) throws -> DeviceBuffer {
     try context.enter()
     let bytes = (max(byteCount, 1) + 255) / 256 * 256
+    if let memoryLimit, allocatedBytes + bytes > memoryLimit {
+      throw DeviceError(
+        "over the memory limit: \(bytes >> 20) MiB asked for, \(allocatedBytes >> 20) of \(memoryLimit >> 20) MiB in use; "
+          + "raise --memory, or lower --batch-size or --max-seq-length")
+    }
     var address: UInt64 = 0
     let code = context.driver.pointee.allocate(&address, bytes)
     if code == 2 {
@@ -99,10 +105,14 @@ public final class CUDADevice: Device, @unchecked Sendable {
     }
   }
 
-  public var memory: (used: Int, peak: Int, free: Int)? {
-    guard (try? context.enter()) != nil, let free = try? context.memory().free else { return nil }
-    return (allocatedBytes, peakBytes, free)
+  public var memory: DeviceMemory? {
+    guard (try? context.enter()) != nil, let (free, total) = try? context.memory() else { return nil }
+    return DeviceMemory(
+      used: allocatedBytes, peak: peakBytes, free: min(free, memoryLimit.map { max(0, $0 - allocatedBytes) } ?? .max),
+      taken: total - free)
   }
+
+  public func limitMemory(to limit: Int?) { memoryLimit = limit }
 
   public func resetPeak() { peakBytes = allocatedBytes }
 

@@ -37,6 +37,27 @@ struct NF4Matrix {
 /// The driver gives whole pages of 2 MiB; a model in NF4 has hundreds of tensors smaller than that.
 final class FrozenMemory {
   private static let blockBytes = 32 << 20
+
+  /// What tensors of given sizes would take.
+  struct Forecast {
+    private(set) var byteCount = 0
+    private var used = FrozenMemory.blockBytes
+
+    /// The next tensor, in the order in which they are made.
+    mutating func add(_ count: Int) {
+      let bytes = (count + 255) / 256 * 256
+      if bytes >= FrozenMemory.blockBytes {
+        byteCount += bytes
+        return
+      }
+      if used + bytes > FrozenMemory.blockBytes {
+        byteCount += FrozenMemory.blockBytes
+        used = 0
+      }
+      used += bytes
+    }
+  }
+
   private var block: DeviceBuffer?
   private var used = 0
 

@@ -103,6 +103,8 @@ struct BlockContext {
   var sines: Tensor
   /// nil outside training.
   var dropout: DropoutKey?
+  /// Tokens that all but attention goes through at once; nil: all.
+  var tile: Int?
   /// Receives what each group of linear layers read, and the gradients of what they wrote, in the backward pass.
   var observe: ((_ modules: [TargetModule], _ x: Tensor, _ gradients: [Tensor]) throws -> Void)?
 }
@@ -111,48 +113,30 @@ extension Block {
   /// One block over `T` packed tokens.
   ///
   /// `x` is the residual stream, `[T, hidden]`, updated in place. `normed` `[T, hidden]` and `activation` `[T,
-  /// intermediate]` are scratch, compute.
+  /// intermediate]` are scratch, compute, of as many rows as a tile has.
   func forward(
     _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
     on device: any Device
   ) throws {
-    try attend(x, memory, normed: normed, context, on: device, attentionIsKept: false)
-    try device.rmsNorm(
-      x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
-    try gateAndUp(normed, memory, activation: activation, context, on: device)
-    try project(activation, [.down], into: [x], memory, accumulate: true, dropout: context.dropout, on: device)
-    try addBias(of: .down, to: x, on: device)
-  }
-
-  /// What the backward pass reads and the forward pass did not keep.
-  ///
-  /// `x` is the residual stream before the block where `kept` is less than the projections, and is used up.
-  func forwardAgain(
-    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
-    on device: any Device, kept: LayerMemory
-  ) throws {
-    guard kept < .everything else { return }
-    if kept < .projections {
-      try attend(x, memory, normed: normed, context, on: device, attentionIsKept: kept >= .attention)
-      try device.rmsNorm(
-        x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
-    } else if let xMiddle = memory.xMiddle {
-      try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: normed)
+    let tiles = context.tiles(of: x.rows)
+    for tile in tiles {
+      try enterAttention(
+        x.rows(tile), memory.rows(tile, of: x.rows), normed: normed.prefix(tile.count), context.rows(tile), on: device)
     }
-    // The MLP's output is of no use any more; its activation is where an adapter reads it.
-    let wantsActivation = down[0].lowRank != nil
-    try gateAndUp(normed, memory, activation: wantsActivation ? activation : nil, context, on: device)
-    if hasMagnitude(.down) {
-      try unscaledAgain(activation, .down, memory, dropout: context.dropout, on: device)
-    } else if wantsActivation {
-      try device.lowRankInput(activation, down, into: memory.lowRank([.down]), dropout: context.dropout)
+    try attend(memory, context, on: device)
+    for tile in tiles {
+      let (x, memory, context) = (x.rows(tile), memory.rows(tile, of: x.rows), context.rows(tile))
+      let activation = activation.prefix(tile.count)
+      try leaveAttention(x, memory, normed: normed.prefix(tile.count), context, on: device)
+      try gateAndUp(normed.prefix(tile.count), memory, activation: activation, context, on: device)
+      try project(activation, [.down], into: [x], memory, accumulate: true, dropout: context.dropout, on: device)
+      try addBias(of: .down, to: x, on: device)
     }
   }
 
-  /// The block's first half: adds attention to the residual stream.
-  private func attend(
-    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, _ context: BlockContext, on device: any Device,
-    attentionIsKept: Bool
+  /// Norm, queries, keys and values of some rows.
+  func enterAttention(
+    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, _ context: BlockContext, on device: any Device
   ) throws {
     try device.rmsNorm(
       x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: memory.x)
@@ -161,18 +145,28 @@ extension Block {
       into: [memory.headNorms?.q ?? memory.q, memory.headNorms?.k ?? memory.k, memory.v], memory,
       dropout: context.dropout, on: device)
     try finishHeads(memory, context, on: device)
-    if !attentionIsKept {
-      try device.attention(
-        memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
-        into: memory.attended, logSumExp: memory.logSumExp)
-    }
+  }
+
+  /// Attention itself, over all rows.
+  func attend(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
+    try device.attention(
+      memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
+      into: memory.attended, logSumExp: memory.logSumExp)
+  }
+
+  /// Adds what attention yields to some rows of the residual stream, and leaves the MLP's input in `normed`.
+  func leaveAttention(
+    _ x: Tensor, _ memory: BlockMemory, normed: Tensor, _ context: BlockContext, on device: any Device
+  ) throws {
     try project(
       memory.attended, [.output], into: [x], memory, accumulate: true, dropout: context.dropout, on: device)
     try addBias(of: .output, to: x, on: device)
+    try device.rmsNorm(
+      x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: memory.xMiddle)
   }
 
   /// Gate and up with their biases, and the activation where it is wanted.
-  private func gateAndUp(
+  func gateAndUp(
     _ normed: Tensor, _ memory: BlockMemory, activation: Tensor?, _ context: BlockContext, on device: any Device
   ) throws {
     let lowRank = memory.lowRank([.gate, .up])
@@ -208,128 +202,14 @@ extension Block {
     try addBias(of: .value, to: memory.v, on: device)
   }
 
-  private func addBias(of module: TargetModule, to x: Tensor, on device: any Device) throws {
+  func addBias(of module: TargetModule, to x: Tensor, on device: any Device) throws {
     if let bias = biases[module] { try device.addBias(bias, to: x) }
   }
 
   /// The shape of this block's attention.
-  private func attention(_ context: BlockContext) -> AttentionShape {
+  func attention(_ context: BlockContext) -> AttentionShape {
     var shape = context.attention
     shape.window = window
     return shape
-  }
-}
-
-/// Memory that one block's backward pass works in, over `T` tokens.
-struct BlockGradients {
-  /// The residual stream's gradient, `[T, hidden]`, and its compute copy: the operand of the next product.
-  var dx: Tensor
-  var dxOperand: Tensor
-  /// The gradient of a norm's output, fp32 `[T, hidden]`.
-  var dNormed: Tensor
-  /// A norm's output again, compute `[T, hidden]`.
-  var normed: Tensor
-  /// The activation again, compute `[T, intermediate]`.
-  var activation: Tensor
-  /// Compute, as attention's own.
-  var dAttended: Tensor
-  var dq: Tensor
-  var dk: Tensor
-  var dv: Tensor
-  /// dy · s·B of each module, compute `[T, rank]`.
-  var lowRank: [TargetModule: Tensor]
-  /// Attention's workspace.
-  var workspace: Tensor
-
-  func lowRank(_ modules: [TargetModule]) -> [Tensor?] { modules.map { lowRank[$0] } }
-}
-
-extension Block {
-  /// The block's backward pass: turns `gradients.dx` from the gradient after the block into the one before it and adds
-  /// to the adapters' gradients.
-  ///
-  /// `memory.gate` and `memory.up` are used up. When `isFirst`, nothing below learns, and the gradient before the block
-  /// is not computed.
-  func backward(
-    _ memory: BlockMemory, _ gradients: BlockGradients, _ context: BlockContext, isFirst: Bool, on device: any Device
-  ) throws {
-    guard let x = memory.x, let xMiddle = memory.xMiddle, let logSumExp = memory.logSumExp else {
-      throw ModelError("a block's forward pass kept nothing for its backward pass")
-    }
-    let dropout = context.dropout
-    // MLP: down, then the activation, then gate and up.
-    if dropped([.down], dropout) != nil {
-      try projectBackward(
-        [gradients.dxOperand], [.down], memory, lowRankGradients: gradients.lowRank([.down]),
-        into: gradients.activation, dropout: dropout, on: device)
-      try device.swiGLUBackward(gradients.activation, memory.gate, memory.up, y: gradients.activation)
-    } else {
-      try unscale(gradients.dxOperand, .down, memory, on: device)
-      try device.linearSwiGLUBackward(
-        gradients.dxOperand, down, lowRank: memory.lowRank([.down]), lowRankGradients: gradients.lowRank([.down]),
-        gate: memory.gate, up: memory.up, activation: gradients.activation, dropout: dropout)
-    }
-    try device.linearBackwardA(
-      gradients.activation, down, lowRankGradients: gradients.lowRank([.down]), dropout: dropout)
-    try context.observe?([.down], gradients.activation, [gradients.dxOperand])
-    try addWeightGradients([gradients.dxOperand], gradients.activation, [.down], on: device)
-    try projectBackward(
-      [memory.gate, memory.up], [.gate, .up], memory, lowRankGradients: gradients.lowRank([.gate, .up]),
-      into: gradients.dNormed, dropout: dropout, on: device)
-    if context.observe != nil || gateUp.contains(where: { $0.lowRank != nil || $0.gradient != nil }) {
-      try device.rmsNormAgain(xMiddle, rstd: memory.mlpRstd, mlpNorm, into: gradients.normed)
-      try context.observe?([.gate, .up], gradients.normed, [memory.gate, memory.up])
-      try device.linearBackwardA(
-        gradients.normed, gateUp, lowRankGradients: gradients.lowRank([.gate, .up]), dropout: dropout)
-      try addWeightGradients([memory.gate, memory.up], gradients.normed, [.gate, .up], on: device)
-    }
-    try addNormGradient(gradients.dNormed, xMiddle, memory.mlpRstd, vectorGradients?.mlpNorm, on: device)
-    try device.rmsNormBackward(
-      gradients.dNormed, saved: xMiddle, rstd: memory.mlpRstd, mlpNorm, addingTo: gradients.dx,
-      copy: gradients.dxOperand)
-    // Attention: output, the softmax, then q, k and v.
-    try context.observe?([.output], memory.attended, [gradients.dxOperand])
-    try projectBackward(
-      [gradients.dxOperand], [.output], memory, lowRankGradients: gradients.lowRank([.output]),
-      into: gradients.dAttended, dropout: dropout, on: device)
-    try device.linearBackwardA(
-      memory.attended, output, lowRankGradients: gradients.lowRank([.output]), dropout: dropout)
-    try addWeightGradients([gradients.dxOperand], memory.attended, [.output], on: device)
-    try device.attentionBackward(
-      gradients.dAttended, memory.q, memory.k, memory.v, memory.attended, logSumExp: logSumExp,
-      attention(context), context.spans, into: gradients.dq, gradients.dk, gradients.dv,
-      workspace: gradients.workspace)
-    if rotates {
-      for part in [gradients.dq, gradients.dk] {
-        try device.rotate(
-          part, headDimension: context.attention.headDimension, bias: nil, positions: context.positions,
-          cosines: context.cosines, sines: context.sines, inverse: true)
-      }
-    }
-    if let headNorms {
-      guard let kept = memory.headNorms else {
-        throw ModelError("a block's forward pass kept nothing for its backward pass")
-      }
-      try device.headNormBackward(gradients.dq, kept.q, rstd: kept.queryRstd, headNorms.query)
-      try device.headNormBackward(gradients.dk, kept.k, rstd: kept.keyRstd, headNorms.key)
-    }
-    try projectBackward(
-      [gradients.dq, gradients.dk, gradients.dv], [.query, .key, .value], memory,
-      lowRankGradients: gradients.lowRank([.query, .key, .value]), into: isFirst ? nil : gradients.dNormed,
-      dropout: dropout, on: device)
-    if context.observe != nil || queryKeyValue.contains(where: { $0.lowRank != nil || $0.gradient != nil }) {
-      try device.rmsNormAgain(x, rstd: memory.attentionRstd, attentionNorm, into: gradients.normed)
-      try context.observe?([.query, .key, .value], gradients.normed, [gradients.dq, gradients.dk, gradients.dv])
-      try device.linearBackwardA(
-        gradients.normed, queryKeyValue, lowRankGradients: gradients.lowRank([.query, .key, .value]), dropout: dropout)
-      try addWeightGradients(
-        [gradients.dq, gradients.dk, gradients.dv], gradients.normed, [.query, .key, .value], on: device)
-    }
-    if !isFirst {
-      try addNormGradient(gradients.dNormed, x, memory.attentionRstd, vectorGradients?.attentionNorm, on: device)
-      try device.rmsNormBackward(
-        gradients.dNormed, saved: x, rstd: memory.attentionRstd, attentionNorm, addingTo: gradients.dx,
-        copy: gradients.dxOperand)
-    }
   }
 }

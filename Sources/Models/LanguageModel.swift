@@ -21,7 +21,8 @@ public final class LanguageModel {
   let head: any FrozenMatrix
   let rotary: RotaryTables
   package let checkpoint: Checkpoint?
-  let storage: WeightStorage
+  /// How the matrices are kept.
+  public let storage: WeightStorage
   private var embedding: TokenEmbedding
   let headName: String
   private var training: TrainingPass?
@@ -59,10 +60,11 @@ public final class LanguageModel {
     headName = configuration.tiesEmbeddings ? embeddingName : "lm_head.weight"
     finalNorm = try loader.vector("model.norm.weight", count: shape.hidden)
     head = try loader.matrix(headName, outputs: shape.vocabulary, inputs: shape.hidden)
+    let isOnHost = !device.embedsTokens || (storage.embeddingIsOnHost && headName != embeddingName)
     embedding =
-      if !device.embedsTokens, checkpoint != nil {
+      if isOnHost, checkpoint != nil {
         .onHost(try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden))
-      } else if !device.embedsTokens {
+      } else if isOnHost {
         .random
       } else if headName == embeddingName {
         .onDevice(head)
@@ -158,14 +160,14 @@ public final class LanguageModel {
 
   /// What every block of a batch shares.
   func context(
-    positions: [Int32], spans: [AttentionSpan], longest: Int, dropout: DropoutKey?
+    positions: [Int32], spans: [AttentionSpan], longest: Int, dropout: DropoutKey?, tile: Int? = nil
   ) throws -> BlockContext {
     let tables = try rotary.tables(length: longest)
     return BlockContext(
       attention: AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension),
       epsilon: Float(configuration.rmsNormEpsilon), positions: positions, spans: spans, cosines: tables.cosines,
-      sines: tables.sines, dropout: dropout)
+      sines: tables.sines, dropout: dropout, tile: tile)
   }
 
   // MARK: Training and evaluation
@@ -174,16 +176,18 @@ public final class LanguageModel {
   ///
   /// Called again with other numbers, it replaces the room.
   ///
-  /// `headRows`: rows of logits at once, as many as suit the device when nil.
-  public func reserve(tokens: Int, recompute: RecomputePolicy = .none, headRows: Int? = nil) throws {
+  /// `plan`: what is kept between the passes.
+  public func reserve(tokens: Int, _ plan: ActivationPlan = .everything) throws {
     training = nil
-    training = try TrainingPass(
-      self, capacity: tokens, recompute: recompute, headRows: headRows ?? device.headRows)
+    training = try TrainingPass(self, capacity: tokens, plan)
   }
 
-  /// Bytes that ``reserve(tokens:recompute:headRows:)`` would take.
-  public func activationByteCount(tokens: Int, recompute: RecomputePolicy, headRows: Int? = nil) -> Int {
-    TrainingPass.plan(self, capacity: tokens, recompute: recompute, headRows: headRows ?? device.headRows).byteCount
+  /// Bytes that ``reserve(tokens:_:)`` would take on the device.
+  public func activationByteCount(tokens: Int, _ plan: ActivationPlan) -> Int {
+    // A model that only evaluates keeps nothing.
+    let extent = TrainingPass.Extent(
+      shape: shape, adapter: adapter?.configuration, isLearning: isLearning, capacity: tokens, plan: plan)
+    return TrainingPass.plan(extent, on: device).arena.byteCount
   }
 
   /// Forward and backward over one micro-batch: adds the gradient of `lossScale` × the summed loss of the batch's trained
@@ -227,7 +231,7 @@ public final class LanguageModel {
 
   private func pass(for batch: PackedBatch) throws -> TrainingPass {
     if let training, training.capacity >= batch.tokens.count { return training }
-    try reserve(tokens: batch.tokens.count, recompute: training?.recompute ?? .none)
+    try reserve(tokens: batch.tokens.count, training?.plan ?? .everything)
     guard let training else { throw ModelError("no room was made for a batch") }
     return training
   }

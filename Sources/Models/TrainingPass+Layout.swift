@@ -1,62 +1,106 @@
 import Tensors
 
 extension TrainingPass {
+  /// What decides how large everything is.
+  struct Extent {
+    var shape: ModelShape
+    /// The adapter that learns or is in use.
+    var adapter: LoRAConfiguration?
+    /// Whether a backward pass follows.
+    var isLearning: Bool
+    /// The most tokens of a batch.
+    var capacity: Int
+    var plan: ActivationPlan
+  }
+
   /// The places of everything that a pass reads and writes.
   struct Layout {
     let capacity: Int
     let headRows: Int
+    /// Tokens that all but attention goes through at once.
+    let tile: Int
     /// By layer; what layers compute again, they share.
     private(set) var memories: [MemorySlots] = []
     /// The residual stream before each layer that computes its projections again.
-    private(set) var keptInputs: [Int: ArenaPlan.Slot] = [:]
-    let x, normed, activation: ArenaPlan.Slot
+    private(set) var inputs: [ArenaPlan.Slot?] = []
+    /// The layers whose memory goes to the host, in order.
+    private(set) var hostLayers: [Int] = []
+    /// The residual stream, and its gradient once the last layer has read it.
+    let x: ArenaPlan.Slot
+    /// The residual stream of a tile, computed again.
+    private(set) var stream: ArenaPlan.Slot?
+    let normed, activation: ArenaPlan.Slot
     let headSaved, headRstd, headInput, logits, logitsGradient, headInputGradient: ArenaPlan.Slot
-    let dx, dxOperand, dNormed, dAttended, dq, dk, dv, workspace: ArenaPlan.Slot
+    let dxOperand, dNormed, dAttended, dq, dk, dv, workspace: ArenaPlan.Slot
     let lowRankGradients: [TargetModule: ArenaPlan.Slot]
     /// See ``DroppedHalves``.
     private(set) var halves: (kept: ArenaPlan.Slot, rest: ArenaPlan.Slot, dKept: ArenaPlan.Slot, dRest: ArenaPlan.Slot)?
 
-    init(
-      _ shape: ModelShape, _ device: any Device, adapter: Adapter?, isLearning: Bool, capacity rows: Int, headRows: Int,
-      recompute: RecomputePolicy, in plan: inout ArenaPlan
-    ) {
-      let compute = device.computeType
+    init(_ extent: Extent, _ device: any Device, in plan: inout ArenaPlan) {
+      let alignment = device.rowAlignment
+      func aligned(_ rows: Int) -> Int { (max(rows, 1) + alignment - 1) / alignment * alignment }
+      let (shape, compute) = (extent.shape, device.computeType)
       let ranks = [TargetModule: Int](
-        uniqueKeysWithValues: (adapter?.configuration.targetModules ?? []).sorted { $0.rawValue < $1.rawValue }
-          .map { ($0, adapter?.configuration.rank ?? 0) })
-      capacity = rows
-      self.headRows = headRows
-      let hasMagnitudes = adapter?.configuration.useDoRA ?? false
-      let levels = (0..<shape.layerCount).map { recompute.level(of: $0, of: shape.layerCount) }
-      if !isLearning {
+        uniqueKeysWithValues: (extent.adapter?.targetModules ?? []).sorted { $0.rawValue < $1.rawValue }
+          .map { ($0, extent.adapter?.rank ?? 0) })
+      let rows = aligned(extent.capacity)
+      let tile = extent.plan.tile.map { min(aligned($0), rows) } ?? rows
+      (capacity, self.tile) = (rows, tile)
+      headRows = min(aligned(extent.plan.headRows ?? device.headRows), tile)
+      let maker = Maker(
+        shape, device, rows: rows, tile: tile, ranks: ranks, hasMagnitudes: extent.adapter?.useDoRA ?? false)
+      let layers = (0..<shape.layerCount).map { extent.plan[$0] }
+      if !extent.isLearning {
         // Nothing is trained, nothing is kept, and one set of places serves all layers.
-        let slots = MemorySlots(shape, device, rows: rows, ranks: ranks, hasMagnitudes: hasMagnitudes, in: &plan)
-        memories = levels.map { _ in slots }
-      } else if levels.allSatisfy({ $0 == .everything }) {
-        memories = levels.map { _ in
-          MemorySlots(shape, device, rows: rows, ranks: ranks, hasMagnitudes: hasMagnitudes, in: &plan)
-        }
+        let slots = maker.shared(for: .input, in: &plan)
+        memories = layers.map { _ in slots }
+      } else if layers.allSatisfy({ $0 == ActivationPlan.Layer(.everything) }) {
+        memories = layers.map { _ in maker.memory(keeping: .everything, sharing: nil, in: &plan) }
       } else {
-        let shared = MemorySlots(shape, device, rows: rows, ranks: ranks, hasMagnitudes: hasMagnitudes, in: &plan)
-        for (layer, level) in levels.enumerated() {
-          memories.append(
-            MemorySlots(shape, device, rows: rows, ranks: ranks, keeping: level, sharing: shared, in: &plan))
-          if level < .projections {
-            keptInputs[layer] = plan.reserve(rows: rows, columns: shape.hidden, device.residualType)
+        let roundsInputs = extent.plan.roundsInputs
+        let least = layers.map(\.keeps).min() ?? .everything
+        let shared = maker.shared(for: least, holdsInput: !roundsInputs, in: &plan)
+        func make(_ keeps: LayerMemory, in plan: inout ArenaPlan) -> (memory: MemorySlots, input: ArenaPlan.Slot?) {
+          var memory = maker.memory(keeping: keeps, sharing: shared, in: &plan)
+          guard keeps < .projections else { return (memory, nil) }
+          // What a norm saves of its input is the rounded input.
+          if roundsInputs {
+            memory.x = plan.reserve(rows: rows, columns: shape.hidden, compute)
+            return (memory, memory.x)
           }
+          return (memory, plan.reserve(rows: rows, columns: shape.hidden, device.residualType))
+        }
+        // While one layer's memory travels, the next one's is in use.
+        var pairs: [LayerMemory: [(memory: MemorySlots, input: ArenaPlan.Slot?)]] = [:]
+        for layer in layers where layer.isOnHost && pairs[layer.keeps] == nil {
+          pairs[layer.keeps] = (0..<2).map { _ in make(layer.keeps, in: &plan) }
+        }
+        for (index, layer) in layers.enumerated() {
+          let made: (memory: MemorySlots, input: ArenaPlan.Slot?)
+          if layer.isOnHost, let pair = pairs[layer.keeps] {
+            made = pair[hostLayers.count % 2]
+            hostLayers.append(index)
+          } else {
+            made = make(layer.keeps, in: &plan)
+          }
+          memories.append(made.memory)
+          inputs.append(made.input)
+        }
+        if layers.contains(where: { $0.keeps < .projections }) {
+          stream = plan.reserve(rows: tile, columns: shape.hidden, device.residualType)
         }
       }
       x = plan.reserve(rows: rows, columns: shape.hidden, device.residualType)
-      let groups = Groups(device, rows: rows, ranks: ranks)
-      normed = groups.reserve(shape.hidden, tailOfAny: [[.query, .key, .value], [.gate, .up]], in: &plan)
-      dx = plan.reserve(rows: rows, columns: shape.hidden, device.residualType)
-      dxOperand = groups.reserve(shape.hidden, tailOfAny: [[.output], [.down]], in: &plan)
-      dNormed = plan.reserve(rows: rows, columns: shape.hidden, .float32)
+      let tiles = Groups(device, rows: tile, ranks: ranks)
+      normed = tiles.reserve(shape.hidden, tailOfAny: [[.query, .key, .value], [.gate, .up]], in: &plan)
+      dxOperand = tiles.reserve(shape.hidden, tailOfAny: [[.output], [.down]], in: &plan)
+      dNormed = plan.reserve(rows: tile, columns: shape.hidden, .float32)
       // The head's part is over before the blocks' backward part begins.
+      let headRows = headRows
       let head = plan.scope { plan in
         (
-          saved: plan.reserve(rows: rows, columns: shape.hidden, compute),
-          rstd: plan.reserve(rows: 1, columns: rows, .float32),
+          saved: plan.reserve(rows: tile, columns: shape.hidden, compute),
+          rstd: plan.reserve(rows: 1, columns: tile, .float32),
           input: plan.reserve(rows: headRows, columns: shape.hidden, compute),
           logits: plan.reserve(rows: headRows, columns: shape.vocabulary, .float32),
           gradient: plan.reserve(rows: headRows, columns: shape.vocabulary, compute),
@@ -67,17 +111,17 @@ extension TrainingPass {
       (logits, logitsGradient, headInputGradient) = (head.logits, head.gradient, head.inputGradient)
       // Forward and backward both want the activation; attention's gradients and the activation never live together, but
       // the adapters' need both orders, so each has a place.
-      activation = groups.reserve([shape.intermediate], tail: [.down], in: &plan)[0]
+      activation = tiles.reserve([shape.intermediate], tail: [.down], in: &plan)[0]
       dAttended = plan.reserve(rows: rows, columns: shape.queryWidth, compute)
-      let gradients = groups.reserve(
+      let gradients = Groups(device, rows: rows, ranks: ranks).reserve(
         [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
       (dq, dk, dv) = (gradients[0], gradients[1], gradients[2])
-      lowRankGradients = groups.reserveLowRank(Groups.all, in: &plan)
-      if isLearning, hasMagnitudes, adapter.map({ $0.configuration.dropout > 0 }) ?? false {
+      lowRankGradients = tiles.reserveLowRank(Groups.all, in: &plan)
+      if extent.isLearning, let adapter = extent.adapter, adapter.useDoRA, adapter.dropout > 0 {
         let widest = max(shape.hidden, shape.queryWidth, shape.intermediate)
         halves = (
-          plan.reserve(rows: rows, columns: widest, compute), plan.reserve(rows: rows, columns: widest, compute),
-          plan.reserve(rows: rows, columns: widest, .float32), plan.reserve(rows: rows, columns: widest, .float32)
+          plan.reserve(rows: tile, columns: widest, compute), plan.reserve(rows: tile, columns: widest, compute),
+          plan.reserve(rows: tile, columns: widest, .float32), plan.reserve(rows: tile, columns: widest, .float32)
         )
       }
       let attention = AttentionShape(
@@ -91,6 +135,24 @@ extension TrainingPass {
         device.attentionWorkspace(attention, spans),
         device.attentionWorkspace(attention, [AttentionSpan(queries: 0..<rows, keys: 0..<rows)]))
       workspace = plan.reserve(rows: 1, columns: workspaceBytes, .uint8)
+    }
+
+    /// The tiles of a batch of `rows` rows.
+    func tiles(_ rows: Int) -> [Range<Int>] {
+      stride(from: 0, to: rows, by: tile).map { $0..<min($0 + tile, rows) }
+    }
+
+    /// The place on the host of a layer's memory; nil where it stays on the device.
+    func hostPlace(of layer: Int) -> Int? { hostLayers.firstIndex(of: layer) }
+
+    /// What a layer keeps.
+    func kept(by layer: Int, _ plan: ActivationPlan) -> [ArenaPlan.Slot] {
+      (inputs[layer].map { [$0] } ?? []) + memories[layer].kept(at: plan[layer].keeps)
+    }
+
+    /// Bytes of a place on the host.
+    func hostBytes(_ plan: ActivationPlan) -> Int {
+      hostLayers.map { kept(by: $0, plan).reduce(0) { $0 + $1.byteCount } }.max() ?? 0
     }
   }
 }

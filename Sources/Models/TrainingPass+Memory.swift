@@ -5,84 +5,120 @@ extension TrainingPass {
   struct MemorySlots {
     var x, xMiddle, attentionRstd, mlpRstd, q, k, v, attended, logSumExp, gate, up: ArenaPlan.Slot
     var headNorms: (q: ArenaPlan.Slot, k: ArenaPlan.Slot, queryRstd: ArenaPlan.Slot, keyRstd: ArenaPlan.Slot)?
-    var lowRank: [TargetModule: ArenaPlan.Slot]
+    var lowRank: [TargetModule: ArenaPlan.Slot] = [:]
     var unscaled: [TargetModule: ArenaPlan.Slot] = [:]
 
-    /// Places of a layer's own for everything.
-    init(
-      _ shape: ModelShape, _ device: any Device, rows: Int, ranks: [TargetModule: Int], hasMagnitudes: Bool,
-      in plan: inout ArenaPlan
-    ) {
-      let maker = Maker(shape, device, rows: rows, ranks: ranks)
-      x = maker.operand(shape.hidden, in: &plan)
-      xMiddle = maker.operand(shape.hidden, in: &plan)
-      attentionRstd = maker.statistics(1, in: &plan)
-      mlpRstd = maker.statistics(1, in: &plan)
-      (q, k, v, headNorms) = maker.heads(in: &plan)
-      (attended, logSumExp) = maker.attention(in: &plan)
-      (gate, up) = maker.gateUp(in: &plan)
-      lowRank = maker.groups.reserveLowRank(Groups.all, in: &plan)
-      if hasMagnitudes { unscaled = maker.groups.reserveUnscaled(Groups.all, shape, in: &plan) }
+    /// Nothing but `nothing` everywhere.
+    init(_ nothing: ArenaPlan.Slot) {
+      (x, xMiddle, attentionRstd, mlpRstd) = (nothing, nothing, nothing, nothing)
+      (q, k, v, attended, logSumExp, gate, up) = (nothing, nothing, nothing, nothing, nothing, nothing, nothing)
     }
 
-    /// Places of its own for what a layer keeps at `level`, and those of `shared` for the rest.
-    init(
-      _ shape: ModelShape, _ device: any Device, rows: Int, ranks: [TargetModule: Int], keeping level: LayerMemory,
-      sharing shared: MemorySlots, in plan: inout ArenaPlan
-    ) {
-      self = shared
-      let maker = Maker(shape, device, rows: rows, ranks: ranks)
-      if level >= .attention { (attended, logSumExp) = maker.attention(in: &plan) }
+    /// What a layer leaves in memory of its own at `level`, but for its input.
+    func kept(at level: LayerMemory) -> [ArenaPlan.Slot] {
+      var slots = level >= .attention ? [attended, logSumExp] : []
+      func modules(_ modules: [TargetModule]) -> [ArenaPlan.Slot] {
+        modules.compactMap { lowRank[$0] } + modules.compactMap { unscaled[$0] }
+      }
       if level >= .projections {
-        x = maker.operand(shape.hidden, in: &plan)
-        xMiddle = maker.operand(shape.hidden, in: &plan)
-        attentionRstd = maker.statistics(1, in: &plan)
-        mlpRstd = maker.statistics(1, in: &plan)
-        (q, k, v, headNorms) = maker.heads(in: &plan)
-        let own: [[TargetModule]] = [[.query, .key, .value], [.output]]
-        lowRank.merge(maker.groups.reserveLowRank(own, in: &plan)) { $1 }
-        if !unscaled.isEmpty { unscaled.merge(maker.groups.reserveUnscaled(own, shape, in: &plan)) { $1 } }
+        slots += [x, xMiddle, attentionRstd, mlpRstd, q, k, v]
+        if let headNorms { slots += [headNorms.q, headNorms.k, headNorms.queryRstd, headNorms.keyRstd] }
+        slots += modules([.query, .key, .value, .output])
       }
-      if level >= .everything {
-        (gate, up) = maker.gateUp(in: &plan)
-        let own: [[TargetModule]] = [[.gate, .up], [.down]]
-        lowRank.merge(maker.groups.reserveLowRank(own, in: &plan)) { $1 }
-        if !unscaled.isEmpty { unscaled.merge(maker.groups.reserveUnscaled(own, shape, in: &plan)) { $1 } }
-      }
+      if level >= .everything { slots += [gate, up] + modules([.gate, .up, .down]) }
+      return slots
     }
   }
 
-  /// Reserves the parts of a layer's memory.
-  private struct Maker {
-    let shape: ModelShape
-    let device: any Device
-    let rows: Int
-    let groups: Groups
+  /// Reserves layers' memory: what is kept for as many rows as a batch has, what is computed again for as many as a tile.
+  struct Maker {
+    private let shape: ModelShape
+    private let device: any Device
+    private let rows: Int
+    private let tile: Int
+    private let hasMagnitudes: Bool
+    private let whole: Groups
+    private let tiles: Groups
 
-    init(_ shape: ModelShape, _ device: any Device, rows: Int, ranks: [TargetModule: Int]) {
+    init(
+      _ shape: ModelShape, _ device: any Device, rows: Int, tile: Int, ranks: [TargetModule: Int], hasMagnitudes: Bool
+    ) {
       self.shape = shape
       self.device = device
       self.rows = rows
-      groups = Groups(device, rows: rows, ranks: ranks)
+      self.tile = tile
+      self.hasMagnitudes = hasMagnitudes
+      whole = Groups(device, rows: rows, ranks: ranks)
+      tiles = Groups(device, rows: tile, ranks: ranks)
     }
 
-    func operand(_ columns: Int, in plan: inout ArenaPlan) -> ArenaPlan.Slot {
+    /// Places that serve one layer after the other, for what layers do not keep that keep `least` or more; `holdsInput`:
+    /// the norms' copy of the residual stream too.
+    func shared(for least: LayerMemory, holdsInput: Bool = true, in plan: inout ArenaPlan) -> MemorySlots {
+      let nothing = plan.reserve(rows: 0, columns: 1, device.computeType)
+      var slots = MemorySlots(nothing)
+      func room(_ modules: [[TargetModule]], _ groups: Groups) {
+        slots.lowRank.merge(groups.reserveLowRank(modules, in: &plan)) { $1 }
+        if hasMagnitudes { slots.unscaled.merge(groups.reserveUnscaled(modules, shape, in: &plan)) { $1 } }
+      }
+      if least < .projections {
+        if holdsInput { slots.x = operand(shape.hidden, in: &plan) }
+        slots.xMiddle = plan.reserve(rows: tile, columns: shape.hidden, device.computeType)
+        slots.attentionRstd = statistics(1, in: &plan)
+        slots.mlpRstd = plan.reserve(rows: 1, columns: tile, .float32)
+        (slots.q, slots.k, slots.v, slots.headNorms) = heads(in: &plan)
+        // Needed until attention is over; the others are of a tile.
+        room([[.query, .key, .value]], whole)
+        room([[.output]], tiles)
+      }
+      if least < .attention { (slots.attended, slots.logSumExp) = attention(in: &plan) }
+      if least < .everything {
+        (slots.gate, slots.up) = gateUp(tiles, in: &plan)
+        room([[.gate, .up], [.down]], tiles)
+      }
+      return slots
+    }
+
+    /// Places of its own for what a layer keeps at `level`, but for its input, and those of `shared` for the rest.
+    func memory(keeping level: LayerMemory, sharing shared: MemorySlots?, in plan: inout ArenaPlan) -> MemorySlots {
+      var slots = shared ?? MemorySlots(plan.reserve(rows: 0, columns: 1, device.computeType))
+      func keep(_ modules: [[TargetModule]]) {
+        slots.lowRank.merge(whole.reserveLowRank(modules, in: &plan)) { $1 }
+        if hasMagnitudes { slots.unscaled.merge(whole.reserveUnscaled(modules, shape, in: &plan)) { $1 } }
+      }
+      if level >= .attention { (slots.attended, slots.logSumExp) = attention(in: &plan) }
+      if level >= .projections {
+        slots.x = operand(shape.hidden, in: &plan)
+        slots.xMiddle = operand(shape.hidden, in: &plan)
+        slots.attentionRstd = statistics(1, in: &plan)
+        slots.mlpRstd = statistics(1, in: &plan)
+        (slots.q, slots.k, slots.v, slots.headNorms) = heads(in: &plan)
+        keep([[.query, .key, .value], [.output]])
+      }
+      if level >= .everything {
+        (slots.gate, slots.up) = gateUp(whole, in: &plan)
+        keep([[.gate, .up], [.down]])
+      }
+      return slots
+    }
+
+    private func operand(_ columns: Int, in plan: inout ArenaPlan) -> ArenaPlan.Slot {
       plan.reserve(rows: rows, columns: columns, device.computeType)
     }
 
-    func statistics(_ count: Int, in plan: inout ArenaPlan) -> ArenaPlan.Slot {
+    private func statistics(_ count: Int, in plan: inout ArenaPlan) -> ArenaPlan.Slot {
       plan.reserve(rows: count, columns: rows, .float32)
     }
 
     /// q, k, v and what norms of heads keep.
-    func heads(
+    private func heads(
       in plan: inout ArenaPlan
     ) -> (
       ArenaPlan.Slot, ArenaPlan.Slot, ArenaPlan.Slot,
       (q: ArenaPlan.Slot, k: ArenaPlan.Slot, queryRstd: ArenaPlan.Slot, keyRstd: ArenaPlan.Slot)?
     ) {
       // What the projections to q, k and v write.
-      let projected = groups.reserve(
+      let projected = whole.reserve(
         [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: nil, in: &plan)
       guard shape.normalizesHeads else { return (projected[0], projected[1], projected[2], nil) }
       let norms = (
@@ -95,12 +131,12 @@ extension TrainingPass {
     }
 
     /// Attention's output and statistics.
-    func attention(in plan: inout ArenaPlan) -> (ArenaPlan.Slot, ArenaPlan.Slot) {
-      (groups.reserve([shape.queryWidth], tail: [.output], in: &plan)[0], statistics(shape.heads, in: &plan))
+    private func attention(in plan: inout ArenaPlan) -> (ArenaPlan.Slot, ArenaPlan.Slot) {
+      (whole.reserve([shape.queryWidth], tail: [.output], in: &plan)[0], statistics(shape.heads, in: &plan))
     }
 
     /// The backward pass turns them into their gradients, which a product reads.
-    func gateUp(in plan: inout ArenaPlan) -> (ArenaPlan.Slot, ArenaPlan.Slot) {
+    private func gateUp(_ groups: Groups, in plan: inout ArenaPlan) -> (ArenaPlan.Slot, ArenaPlan.Slot) {
       let slots = groups.reserve([shape.intermediate, shape.intermediate], tail: [.gate, .up], in: &plan)
       return (slots[0], slots[1])
     }

@@ -7,34 +7,37 @@ import Tensors
 final class TrainingPass {
   /// The most tokens of a batch.
   let capacity: Int
-  let recompute: RecomputePolicy
+  let plan: ActivationPlan
   private let layout: Layout
   private let arena: Arena
+  /// Where the memory of layers lies that do not keep it on the device.
+  private let hostStore: (any HostStore)?
   /// Attention's workspace for batches of so many short documents that the planned one is too small.
   private var largeWorkspace: Tensor?
   private unowned let model: LanguageModel
   private var device: any Device { model.device }
 
-  init(_ model: LanguageModel, capacity: Int, recompute: RecomputePolicy, headRows: Int) throws {
+  init(_ model: LanguageModel, capacity: Int, _ plan: ActivationPlan) throws {
     self.model = model
-    self.recompute = recompute
-    let plan = Self.plan(model, capacity: capacity, recompute: recompute, headRows: headRows)
-    self.capacity = plan.layout.capacity
-    layout = plan.layout
-    arena = try Arena(plan.arena, on: model.device)
+    self.plan = plan
+    let made = Self.plan(
+      Extent(
+        shape: model.shape, adapter: model.adapter?.configuration, isLearning: model.isLearning, capacity: capacity,
+        plan: plan), on: model.device)
+    self.capacity = made.layout.capacity
+    layout = made.layout
+    arena = try Arena(made.arena, on: model.device)
+    hostStore =
+      made.layout.hostLayers.isEmpty
+      ? nil
+      : try model.device.makeHostStore(places: made.layout.hostLayers.count, byteCount: made.layout.hostBytes(plan))
   }
 
-  /// Where everything will lie, and how many bytes that takes.
-  static func plan(
-    _ model: LanguageModel, capacity: Int, recompute: RecomputePolicy, headRows: Int
-  ) -> (layout: Layout, arena: ArenaPlan, byteCount: Int) {
-    let alignment = model.device.rowAlignment
-    let rows = (max(capacity, 1) + alignment - 1) / alignment * alignment
+  /// Where everything will lie.
+  static func plan(_ extent: Extent, on device: any Device) -> (layout: Layout, arena: ArenaPlan) {
     var arena = ArenaPlan()
-    let layout = Layout(
-      model.shape, model.device, adapter: model.adapter, isLearning: model.isLearning, capacity: rows,
-      headRows: min(headRows, rows), recompute: recompute, in: &arena)
-    return (layout, arena, arena.byteCount)
+    let layout = Layout(extent, device, in: &arena)
+    return (layout, arena)
   }
 
   // MARK: Passes
@@ -68,28 +71,37 @@ final class TrainingPass {
     let batch = batch.aligned(to: device.rowAlignment)
     let rows = batch.tokens.count
     var context = try context(for: batch, dropout: dropout)
+    if observer != nil { context.tile = nil }
     let x = arena[layout.x, rows: rows]
     try model.embed(batch.tokens, into: x)
     try noise?.add(to: x, documents, on: device)
+    let inputs = layout.inputs.map { $0.map { arena[$0, rows: rows] } }
     for (index, block) in model.blocks.enumerated() {
-      if let kept = layout.keptInputs[index] { try device.copy(x, to: arena[kept, rows: rows]) }
+      let place = layout.hostPlace(of: index)
+      if let place, place >= 2 { try hostStore?.wait(place - 2) }
+      if !plan.roundsInputs, index < inputs.count, let kept = inputs[index] { try device.copy(x, to: kept) }
       try block.forward(
-        x, memory(index, rows), normed: arena[layout.normed, rows: rows],
-        activation: arena[layout.activation, rows: rows], context, on: device)
+        x, memory(index, rows), normed: scratch(layout.normed, rows), activation: scratch(layout.activation, rows),
+        context, on: device)
+      // The last two layers' memory is still there when it is needed.
+      if let place, place < layout.hostLayers.count - 2 {
+        try hostStore?.store(keptTensors(index, rows), in: place)
+      }
     }
     let loss = try head(batch, x, documents, scales, draw: observer?.draw)
     let gradients = gradients(rows, workspace: try workspace(for: context))
     for (index, block) in model.blocks.enumerated().reversed() {
-      let memory = memory(index, rows)
-      let level = recompute.level(of: index, of: model.blocks.count)
-      if let kept = layout.keptInputs[index] { try device.copy(arena[kept, rows: rows], to: x) }
-      if level < .everything {
-        try block.forwardAgain(
-          x, memory, normed: arena[layout.normed, rows: rows], activation: arena[layout.activation, rows: rows],
-          context, on: device, kept: level)
-      }
+      let place = layout.hostPlace(of: index)
+      if let place, place < layout.hostLayers.count - 2 { try hostStore?.wait(place) }
+      let again = BlockRecomputation(
+        kept: plan[index].keeps, input: index < inputs.count ? inputs[index] : nil,
+        stream: layout.stream.map { scratch($0, rows) })
       if let observer { context.observe = { try observer.observe(index, $0, $1, $2) } }
-      try block.backward(memory, gradients, context, isFirst: index == 0 && model.full == nil, on: device)
+      try block.backward(
+        memory(index, rows), gradients, context, again: again, isFirst: index == 0 && model.full == nil, on: device)
+      if let place, place >= 2 {
+        try hostStore?.fetch(place - 2, into: keptTensors(layout.hostLayers[place - 2], rows))
+      }
     }
     if let table = try model.full?.gradient(FullParameters.embeddingName) {
       try device.scatterAdd(gradients.dx, to: table, rows: batch.tokens)
@@ -103,19 +115,23 @@ final class TrainingPass {
   func evaluate(
     _ batch: PackedBatch, rowLogits: ((Tensor) throws -> Void)? = nil, tokenLosses: ((ArraySlice<Float>) -> Void)?
   ) throws -> Double {
-    let normed = try forward(batch)
-    return try losses(
-      of: trainedRows(batch, 0..<batch.tokens.count), batch, normed, scale: nil, rowLogits: rowLogits, tokenLosses)
+    let (x, tiles) = try forward(batch)
+    return try tiles.reduce(0) { sum, tile in
+      let normed = try finalNorm(x.rows(tile))
+      return try sum
+        + losses(of: trainedRows(batch, tile), batch, normed, tile, scale: nil, rowLogits: rowLogits, tokenLosses)
+    }
   }
 
   /// See ``LanguageModel/documentLosses(_:)``.
   func documentLosses(_ batch: PackedBatch) throws -> [Double] {
-    let normed = try forward(batch)
-    return try batch.documents.map { try losses(of: trainedRows(batch, $0), batch, normed, scale: nil, nil) }
+    let (x, tiles) = try forward(batch)
+    return try documentLosses(batch, x, batch.documents, tiles)
   }
 
-  /// The forward pass alone, through the final norm: compute `[T, hidden]`.
-  private func forward(_ batch: PackedBatch) throws -> Tensor {
+  /// The forward pass alone: the residual stream, and the tiles in which the head may take the batch's own rows.
+  private func forward(_ batch: PackedBatch) throws -> (x: Tensor, tiles: [Range<Int>]) {
+    let own = batch.tokens.count
     let batch = batch.aligned(to: device.rowAlignment)
     let rows = batch.tokens.count
     let context = try context(for: batch, dropout: nil)
@@ -124,10 +140,10 @@ final class TrainingPass {
     for block in model.blocks {
       // Nothing is kept: every layer may use the last one's memory.
       try block.forward(
-        x, memory(model.blocks.count - 1, rows), normed: arena[layout.normed, rows: rows],
-        activation: arena[layout.activation, rows: rows], context, on: device)
+        x, memory(model.blocks.count - 1, rows), normed: scratch(layout.normed, rows),
+        activation: scratch(layout.activation, rows), context, on: device)
     }
-    return try finalNorm(x)
+    return (x, context.tiles(of: rows).map { $0.clamped(to: 0..<own) }.filter { !$0.isEmpty })
   }
 
   private func finalNorm(_ x: Tensor) throws -> Tensor {
@@ -138,39 +154,61 @@ final class TrainingPass {
     return normed
   }
 
+  /// The summed loss of each document.
+  private func documentLosses(
+    _ batch: PackedBatch, _ x: Tensor, _ documents: [Range<Int>], _ tiles: [Range<Int>]
+  ) throws -> [Double] {
+    var sums = [Double](repeating: 0, count: documents.count)
+    for tile in tiles {
+      let normed = try finalNorm(x.rows(tile))
+      for (index, document) in documents.enumerated() where document.overlaps(tile) {
+        sums[index] += try losses(
+          of: trainedRows(batch, document.clamped(to: tile)), batch, normed, tile, scale: nil, nil)
+      }
+    }
+    return sums
+  }
+
   /// The final norm, the head and the cross-entropy of the trained rows.
   ///
-  /// Leaves the residual stream's gradient in place for the blocks. `draw` chooses other targets than the batch's.
+  /// Leaves the residual stream's gradient in its place for the blocks. `draw` chooses other targets than the batch's.
   private func head(
     _ batch: PackedBatch, _ x: Tensor, _ documents: [Range<Int>], _ scales: LossScales,
     draw: ((Tensor) throws -> [Int32])? = nil
   ) throws -> Double {
     let rows = batch.tokens.count
-    let normed = try finalNorm(x)
-    let saved = arena[layout.headSaved, rows: rows]
-    let rstd = arena[layout.headRstd].columns(0..<rows)
-    let dNormed = arena[layout.dNormed, rows: rows]
-    try device.zero(dNormed)
+    let tiles = draw == nil ? layout.tiles(rows) : [0..<rows]
     var loss = 0.0
+    var parts: [(rows: Range<Int>, scale: Float)] = []
     switch scales {
-    case .uniform(let scale):
-      loss = try losses(of: trainedRows(batch, 0..<rows), batch, normed, scale: scale, draw: draw, nil)
+    case .uniform(let scale): parts = [(0..<rows, scale)]
     case .byDocument(let weigh):
       // What a document counts depends on all losses: they are computed first, and the head a second time.
-      let trained = documents.map { trainedRows(batch, $0) }
-      let found = try trained.map { try losses(of: $0, batch, normed, scale: nil, nil) }
-      for (rows, scale) in zip(trained, weigh(found)) where scale != 0 {
-        _ = try losses(of: rows, batch, normed, scale: scale, nil)
-      }
+      let found = try documentLosses(batch, x, documents, tiles)
+      parts = Array(zip(documents, weigh(found)))
       loss = found.reduce(0, +)
     }
-    if let gradient = try model.full?.gradient(FullParameters.finalNormName) {
-      try device.addColumnSums(of: dNormed, times: saved, rowScales: rstd, to: gradient)
+    for tile in tiles {
+      let normed = try finalNorm(x.rows(tile))
+      let saved = arena[layout.headSaved, rows: tile.count]
+      let rstd = arena[layout.headRstd].columns(0..<tile.count)
+      let dNormed = arena[layout.dNormed, rows: tile.count]
+      try device.zero(dNormed)
+      for part in parts where part.scale != 0 && part.rows.overlaps(tile) {
+        let found = try losses(
+          of: trainedRows(batch, part.rows.clamped(to: tile)), batch, normed, tile, scale: part.scale, draw: draw, nil)
+        if case .uniform = scales { loss += found }
+      }
+      if let gradient = try model.full?.gradient(FullParameters.finalNormName) {
+        try device.addColumnSums(of: dNormed, times: saved, rowScales: rstd, to: gradient)
+      }
+      // The residual stream of these rows is not read any more: their gradient takes its place.
+      let dx = x.rows(tile)
+      try device.zero(dx)
+      try device.rmsNormBackward(
+        dNormed, saved: saved, rstd: rstd, model.finalNorm, addingTo: dx,
+        copy: tiles.count == 1 ? arena[layout.dxOperand, rows: rows] : nil)
     }
-    let dx = arena[layout.dx, rows: rows]
-    try device.zero(dx)
-    try device.rmsNormBackward(
-      dNormed, saved: saved, rstd: rstd, model.finalNorm, addingTo: dx, copy: arena[layout.dxOperand, rows: rows])
     return loss
   }
 
@@ -178,10 +216,10 @@ final class TrainingPass {
     rows.filter { batch.targets[$0] >= 0 }.map { Int32($0) }
   }
 
-  /// The summed loss of rows, `headRows` of them at a time, so that logits never exist whole; with a `scale`, their
-  /// gradient goes into the place of the final norm's output.
+  /// The summed loss of rows of a tile, whose final norm is `normed`, `headRows` of them at a time, so that logits never
+  /// exist whole; with a `scale`, their gradient goes into the place of the final norm's output's.
   private func losses(
-    of trained: [Int32], _ batch: PackedBatch, _ normed: Tensor, scale: Float?,
+    of trained: [Int32], _ batch: PackedBatch, _ normed: Tensor, _ tile: Range<Int>, scale: Float?,
     draw: ((Tensor) throws -> [Int32])? = nil, rowLogits: ((Tensor) throws -> Void)? = nil,
     _ tokenLosses: ((ArraySlice<Float>) -> Void)?
   ) throws -> Double {
@@ -197,7 +235,8 @@ final class TrainingPass {
       let aligned = (chunk.count + device.rowAlignment - 1) / device.rowAlignment * device.rowAlignment
       let input = arena[layout.headInput, rows: aligned]
       let logits = arena[layout.logits, rows: chunk.count]
-      try device.gather(normed, rows: chunk, to: input)
+      let rows = chunk.map { $0 - Int32(tile.lowerBound) }
+      try device.gather(normed, rows: rows, to: input)
       try device.logits(input, model.head, into: arena[layout.logits, rows: aligned])
       if let draw { targets = try draw(logits) }
       try rowLogits?(logits)
@@ -209,7 +248,7 @@ final class TrainingPass {
         }
         let dInput = arena[layout.headInputGradient, rows: aligned]
         try device.logitsBackward(arena[layout.logitsGradient, rows: aligned], model.head, into: dInput)
-        try device.scatter(dInput, to: arena[layout.dNormed, rows: normed.rows], rows: chunk)
+        try device.scatter(dInput, to: arena[layout.dNormed, rows: normed.rows], rows: rows)
       } else {
         var losses = [Float](repeating: 0, count: chunk.count)
         loss += try losses.withUnsafeMutableBufferPointer {
@@ -226,29 +265,37 @@ final class TrainingPass {
   private func context(for batch: PackedBatch, dropout: DropoutKey?) throws -> BlockContext {
     try model.context(
       positions: batch.positions, spans: batch.documents.map { AttentionSpan(queries: $0, keys: $0) },
-      longest: batch.documents.map(\.count).max() ?? 1, dropout: dropout)
+      longest: batch.documents.map(\.count).max() ?? 1, dropout: dropout, tile: layout.tile)
   }
+
+  /// The tensor at `slot`, of a batch of `rows` rows: all of them, or those of a tile.
+  private func scratch(_ slot: ArenaPlan.Slot, _ rows: Int) -> Tensor { arena[slot, rows: min(rows, slot.rows)] }
 
   private func memory(_ layer: Int, _ rows: Int) -> BlockMemory {
     let slots = layout.memories[layer]
+    func tensor(_ slot: ArenaPlan.Slot) -> Tensor { scratch(slot, rows) }
+    func statistics(_ slot: ArenaPlan.Slot) -> Tensor { arena[slot].columns(0..<min(rows, slot.columns)) }
     return BlockMemory(
-      x: arena[slots.x, rows: rows], xMiddle: arena[slots.xMiddle, rows: rows],
-      attentionRstd: arena[slots.attentionRstd].columns(0..<rows), mlpRstd: arena[slots.mlpRstd].columns(0..<rows),
+      x: slots.x.rows == 0 ? nil : tensor(slots.x), xMiddle: slots.xMiddle.rows == 0 ? nil : tensor(slots.xMiddle),
+      attentionRstd: statistics(slots.attentionRstd), mlpRstd: statistics(slots.mlpRstd),
       headNorms: slots.headNorms.map {
         HeadNormMemory(
-          q: arena[$0.q, rows: rows], k: arena[$0.k, rows: rows], queryRstd: arena[$0.queryRstd, rows: rows],
-          keyRstd: arena[$0.keyRstd, rows: rows])
+          q: tensor($0.q), k: tensor($0.k), queryRstd: tensor($0.queryRstd), keyRstd: tensor($0.keyRstd))
       },
-      q: arena[slots.q, rows: rows], k: arena[slots.k, rows: rows], v: arena[slots.v, rows: rows],
-      attended: arena[slots.attended, rows: rows], logSumExp: arena[slots.logSumExp],
-      gate: arena[slots.gate, rows: rows], up: arena[slots.up, rows: rows],
-      lowRank: slots.lowRank.mapValues { arena[$0, rows: rows] },
-      unscaled: slots.unscaled.mapValues { arena[$0, rows: rows] },
+      q: tensor(slots.q), k: tensor(slots.k), v: tensor(slots.v), attended: tensor(slots.attended),
+      logSumExp: arena[slots.logSumExp], gate: tensor(slots.gate), up: tensor(slots.up),
+      lowRank: slots.lowRank.mapValues(tensor), unscaled: slots.unscaled.mapValues(tensor),
       halves: layout.halves.map {
         DroppedHalves(
-          kept: arena[$0.kept, rows: rows], rest: arena[$0.rest, rows: rows],
-          keptGradient: arena[$0.dKept, rows: rows], restGradient: arena[$0.dRest, rows: rows])
+          kept: tensor($0.kept), rest: tensor($0.rest), keptGradient: tensor($0.dKept), restGradient: tensor($0.dRest))
       })
+  }
+
+  /// What a layer whose memory goes to the host keeps there.
+  private func keptTensors(_ layer: Int, _ rows: Int) -> [Tensor] {
+    layout.kept(by: layer, plan).map { slot in
+      slot.rows == layout.capacity ? arena[slot, rows: rows] : arena[slot]
+    }
   }
 
   /// Room for attention's backward pass over a batch, whose documents are each padded to whole tiles.
@@ -266,11 +313,11 @@ final class TrainingPass {
 
   private func gradients(_ rows: Int, workspace: Tensor) -> BlockGradients {
     BlockGradients(
-      dx: arena[layout.dx, rows: rows], dxOperand: arena[layout.dxOperand, rows: rows],
-      dNormed: arena[layout.dNormed, rows: rows], normed: arena[layout.normed, rows: rows],
-      activation: arena[layout.activation, rows: rows], dAttended: arena[layout.dAttended, rows: rows],
+      dx: arena[layout.x, rows: rows], dxOperand: scratch(layout.dxOperand, rows),
+      dNormed: scratch(layout.dNormed, rows), normed: scratch(layout.normed, rows),
+      activation: scratch(layout.activation, rows), dAttended: arena[layout.dAttended, rows: rows],
       dq: arena[layout.dq, rows: rows], dk: arena[layout.dk, rows: rows], dv: arena[layout.dv, rows: rows],
-      lowRank: layout.lowRankGradients.mapValues { arena[$0, rows: rows] }, workspace: workspace)
+      lowRank: layout.lowRankGradients.mapValues { scratch($0, rows) }, workspace: workspace)
   }
 }
 

@@ -4,12 +4,21 @@ import Tensors
 /// How the matrices of a model are kept on its device.
 public struct WeightStorage: Sendable {
   private let choose: @Sendable (String) -> FrozenStorage
+  /// Whether embedding rows are gathered in the host's memory, where the head does not share them.
+  public private(set) var embeddingIsOnHost = false
 
   /// A choice for each matrix by its module's name, as checkpoints spell it: `model.layers.3.mlp.down_proj`, `lm_head`.
   public init(_ choose: @escaping @Sendable (String) -> FrozenStorage) { self.choose = choose }
 
   /// How the matrix of a module is kept.
   public subscript(_ module: String) -> FrozenStorage { choose(module) }
+
+  /// The same with embedding rows gathered in the host's memory.
+  public func withEmbeddingOnHost() -> WeightStorage {
+    var storage = self
+    storage.embeddingIsOnHost = true
+    return storage
+  }
 
   /// Every matrix in the type of matrix operands.
   public static let operands = WeightStorage { _ in .operands }

@@ -81,8 +81,8 @@ public final class Calibrator {
     model.attach(adapter)
     defer { model.attach(before) }
     let room = Self.windowsAtOnce * Self.window
-    let isLarge = model.activationByteCount(tokens: room, recompute: .none) > Self.mostActivationBytes
-    try model.reserve(tokens: room, recompute: isLarge ? .all : .none)
+    let isLarge = model.activationByteCount(tokens: room, .everything) > Self.mostActivationBytes
+    try model.reserve(tokens: room, isLarge ? .inputs : .everything)
     let observer = BackwardObserver(
       draw: { [unowned self] in try draw($0) },
       observe: { [unowned self] in try observe(layer: $0, $1, $2, $3) })

@@ -53,6 +53,8 @@ package final class Benchmark {
     package var stepSeconds: Double
     /// The most memory that the process held since the row began; nil where the system does not say.
     package var peakBytes: Int?
+    /// What the device itself says is taken of its memory, by everybody, at the row's end; nil on a CPU.
+    package var deviceBytes: Int?
     /// The loss of the last repetition, nats per token; nil where there is none.
     package var loss: Double?
     /// The gradient's norm at the last repetition: a step that does nothing cannot look fast.
@@ -135,8 +137,9 @@ package final class Benchmark {
     defer { model.attach(nil) }
     let optimizer = try Optimizer(adapter, on: timed)
     let tokens = batch * length
+    timed.limitMemory(to: memory)
     try model.reserve(
-      tokens: tokens, recompute: try model.recomputePolicy(.auto, tokens: tokens, context: length, budget: memory))
+      tokens: tokens, try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory))
     var step = 0
     let operations = model.configuration.trainingOperations(context: length) * Double(tokens)
     return try measure(workload, tokens: tokens, repetitions, operations: operations) {
@@ -171,7 +174,8 @@ package final class Benchmark {
     shares.append(("idle", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))
     return Row(
       name: workload.name, tokensPerSecond: Double(tokens) / median, stepSeconds: median,
-      peakBytes: timed.memory?.peak ?? ProcessMemory.peakByteCount, loss: result.loss, gradientNorm: result.norm,
+      peakBytes: timed.memory?.peak ?? ProcessMemory.peakByteCount, deviceBytes: timed.memory?.taken, loss: result.loss,
+      gradientNorm: result.norm,
       shares: shares, operationsPerSecond: operations.map { $0 / median })
   }
 

@@ -98,7 +98,7 @@ extension Benchmark {
     let optimizer = try Optimizer(adapter, on: timed)
     let most = batches.map(\.tokens.count).max() ?? 0
     try model.reserve(
-      tokens: most, recompute: try model.recomputePolicy(.auto, tokens: most, context: most, budget: nil))
+      tokens: most, try model.activationPlan(.auto, tokens: most, context: most, budget: nil))
     _ = try model.trainingStep([batches[0]], optimizer, learningRate: 2e-4, seed: 3407)
     var norm = 0.0
     let began = MonotonicClock.now()

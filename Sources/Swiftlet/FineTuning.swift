@@ -104,8 +104,8 @@ public final class FineTuning {
     get { trainer.isStopRequested }
     set { trainer.isStopRequested = newValue }
   }
-  /// How much is computed twice to fit the memory.
-  public var recompute: RecomputePolicy { trainer.recompute }
+  /// What is kept between the passes to fit the memory.
+  public var activationPlan: ActivationPlan { trainer.activationPlan }
 
   /// Trains to the end, or until `onProgress` says stop; the run is saved either way, and the model keeps the adapter.
   @discardableResult

@@ -22,6 +22,9 @@ public struct LoadOptions: Sendable {
   public var isDeterministic = false
   /// Bytes that the model and what is done with it may take on its device; nil: what is free.
   public var memory: Int?
+  /// The run that the model is loaded for: on a GPU, what cannot fit is then refused before any weight is read, and weights are
+  /// kept as suits its steps.
+  public var training: TrainingConfiguration?
   /// Threads; nil: one per CPU.
   public var threads: Int?
   /// Folders of PEFT adapters whose sum is put beside the weights.
@@ -95,9 +98,12 @@ public final class Model {
       path: name, treated,
       language: try LanguageModel(
         checkpoint, on: device,
-        storage: DeviceSelection.storage(
-          options.quantization, of: checkpoint.configuration, storedIn: checkpoint, keeping: kept, on: device,
-          memory: options.memory)))
+        storage: try options.training.flatMap {
+          try StepPlanning.storage(for: $0, tokenizer: treated.tokenizer, of: checkpoint, keeping: kept, on: device)
+        }
+          ?? DeviceSelection.storage(
+            options.quantization, of: checkpoint.configuration, storedIn: checkpoint, keeping: kept, on: device,
+            memory: options.memory)))
     if !options.adapters.isEmpty { try model.loadAdapters(from: options.adapters) }
     return model
   }

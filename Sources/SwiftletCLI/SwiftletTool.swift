@@ -39,7 +39,7 @@ enum SwiftletTool {
 
   static let runnable: [any RunnableCommand.Type] = [
     TuneCommand.self, GenerateCommand.self, ChatCommand.self, DoctorCommand.self, ConvertCommand.self,
-    QuantizeCommand.self,
+    QuantizeCommand.self, PlanCommand.self,
     EvalCommand.self, ExportCommand.self, TokenizeCommand.self, TemplateCommand.self, PullCommand.self,
     BenchCommand.self,
     SelfTestCommand.self, RunsCommand.self,

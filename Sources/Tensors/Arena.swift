@@ -6,8 +6,10 @@ public struct ArenaPlan: Sendable {
   /// The place of a tensor in an arena made from the plan.
   public struct Slot: Sendable {
     fileprivate let byteOffset: Int
-    fileprivate let rows: Int
-    fileprivate let columns: Int
+    /// The most rows.
+    public let rows: Int
+    /// The number of columns.
+    public let columns: Int
     fileprivate let rowStride: Int
     fileprivate let tail: Int
     fileprivate let dtype: DType

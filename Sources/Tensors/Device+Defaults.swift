@@ -5,7 +5,7 @@
 extension Device {
   public var headRows: Int { 256 }
   public func operandTail(ranks: [Int]) -> Int? { nil }
-  public var memory: (used: Int, peak: Int, free: Int)? { nil }
+  public var memory: DeviceMemory? { nil }
   public func resetPeak() {}
   public func allocateGrowing(byteCount: Int) throws -> DeviceBuffer { try allocate(byteCount: byteCount) }
   public func makeTimer() throws -> (any DeviceTimer)? { nil }

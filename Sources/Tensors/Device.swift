@@ -22,11 +22,12 @@ public protocol Device: TrainingOperations, Sendable {
   func operandTail(ranks: [Int]) -> Int?
   /// Whether the device looks embeddings up itself, in the rows of a frozen matrix.
   var embedsTokens: Bool { get }
-  /// Bytes of the device's own memory: in use, the most in use since ``resetPeak()``, and free; nil where the device works in
-  /// the host's.
-  var memory: (used: Int, peak: Int, free: Int)? { get }
+  /// The device's own memory; nil where the device works in the host's.
+  var memory: DeviceMemory? { get }
   /// Begins to count the memory's peak anew.
   func resetPeak()
+  /// Refuses from now on to allocate what would bring the device's memory in use over `limit` bytes; nil: no limit.
+  func limitMemory(to limit: Int?)
   /// A timer of this device's own; nil where an operation is over when it returns, and the host's clock is as good.
   func makeTimer() throws -> (any DeviceTimer)?
 
@@ -50,6 +51,9 @@ public protocol Device: TrainingOperations, Sendable {
   /// Copies row i of `source` to row `rows[i]` of `destination`; other rows keep what they hold.
   func scatter(_ source: Tensor, to destination: Tensor, rows: [Int32]) throws
 
+  /// Memory of the host beside the device's, of `count` places of `byteCount` bytes each.
+  func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore
+
   // MARK: Matrices
 
   /// Takes in frozen matrices that are multiplied with the same x, one for each source.
@@ -58,6 +62,8 @@ public protocol Device: TrainingOperations, Sendable {
   /// both directions.
   func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage) throws
     -> [any FrozenMatrix]
+  /// What frozen matrices of these shapes would take, made in this order.
+  func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint
   /// Row `tokens[i]` of `table` becomes row i of `x` (residual `[tokens, inputs]`); where ``embedsTokens``.
   func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws
   /// Makes `matrix` serve `directions` as well; `source` must give the same rows as when it was made.
@@ -174,6 +180,27 @@ public protocol Device: TrainingOperations, Sendable {
 
 // What a device may do in one piece, and need not.
 extension Device {
+  /// A device in the host's memory leaves limits to the plan.
+  public func limitMemory(to limit: Int?) {}
+
+  /// Plain memory, which grows with what is stored.
+  public func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore {
+    PlainHostStore(places: count, on: self)
+  }
+
+  /// A copy for each direction in the type of matrix operands, or four bits and an absmax of eight for each 64 elements.
+  public func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint {
+    var bytes = 0
+    for group in groups {
+      let copies = (group.directions.contains(.forward) ? 1 : 0) + (group.directions.contains(.backward) ? 1 : 0)
+      for (outputs, storage) in zip(group.outputs, group.storage) {
+        let count = outputs * group.inputs
+        bytes += storage == .nf4(resident: false) ? count / 2 + count / 62 : copies * count * computeType.byteCount
+      }
+    }
+    return FrozenFootprint(matrices: bytes, working: 0)
+  }
+
   /// The two operations, one after the other.
   public func linearSwiGLU(
     _ x: Tensor, _ gateUp: [Projection], gate: Tensor, up: Tensor, lowRank: [Tensor?], into activation: Tensor,
@@ -191,6 +218,26 @@ extension Device {
     try linearBackward(
       [dy], down, lowRank: lowRank, lowRankGradients: lowRankGradients, into: activation, dropout: dropout)
     try swiGLUBackward(activation, gate, up, y: activation)
+  }
+}
+
+/// A device's own memory, in bytes.
+public struct DeviceMemory: Sendable, Equatable {
+  /// What the device holds for us.
+  public var used: Int
+  /// The most that it held since ``Device/resetPeak()``.
+  public var peak: Int
+  /// What it can still give.
+  public var free: Int
+  /// What the device itself says is taken, by everybody and by its own needs.
+  public var taken: Int
+
+  /// Numbers from their parts.
+  public init(used: Int, peak: Int, free: Int, taken: Int) {
+    self.used = used
+    self.peak = peak
+    self.free = free
+    self.taken = taken
   }
 }
 

@@ -26,6 +26,8 @@ public struct DropoutKey: Sendable, Equatable {
   public var seed: UInt64
   /// A number that no other micro-batch of the run has.
   public var counter: UInt64
+  /// The batch's row that an operation's first row is: not 0 where a batch goes through in pieces.
+  package var firstRow = 0
 
   /// A key from its parts.
   public init(seed: UInt64, counter: UInt64) {
@@ -37,7 +39,7 @@ public struct DropoutKey: Sendable, Equatable {
 extension LowRankPair {
   /// The generator's stream: this pair in this micro-batch.
   ///
-  /// Element (r, c) of x `[T, inputs]` is dropped where Philox 4×32-10 of (r · inputs + c, stream) under the key's seed lies
+  /// Element (r, c) of x `[T, inputs]`, rows counted from the batch's first, is dropped where Philox 4×32-10 of (r · inputs + c, stream) under the key's seed lies
   /// below the probability, on every device alike.
   package func dropoutStream(_ key: DropoutKey) -> UInt64 { key.counter << 20 ^ UInt64(stream) }
 }

@@ -45,7 +45,8 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package var rowAlignment: Int { base.rowAlignment }
   package var headRows: Int { base.headRows }
   package func operandTail(ranks: [Int]) -> Int? { base.operandTail(ranks: ranks) }
-  package var memory: (used: Int, peak: Int, free: Int)? { base.memory }
+  package var memory: DeviceMemory? { base.memory }
+  package func limitMemory(to limit: Int?) { base.limitMemory(to: limit) }
   package func resetPeak() { base.resetPeak() }
   package func makeTimer() throws -> (any DeviceTimer)? { try base.makeTimer() }
   package var embedsTokens: Bool { base.embedsTokens }
@@ -56,6 +57,10 @@ package final class TimedDevice: Device, @unchecked Sendable {
 
   // MARK: Memory
 
+  package func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint { base.frozenFootprint(groups) }
+  package func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore {
+    try base.makeHostStore(places: count, byteCount: byteCount)
+  }
   package func allocate(byteCount: Int) throws -> DeviceBuffer { try base.allocate(byteCount: byteCount) }
   package func allocateGrowing(byteCount: Int) throws -> DeviceBuffer {
     try base.allocateGrowing(byteCount: byteCount)

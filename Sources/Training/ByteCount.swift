@@ -20,6 +20,13 @@ public func formatByteCount(_ bytes: Int) -> String {
   return "\(bytes)B"
 }
 
+/// "1.4 GiB": to read, not to compute with.
+public func roundedByteCount(_ bytes: Int) -> String {
+  let (value, unit) = bytes >= 1 << 30 ? (Double(bytes) / 1_073_741_824, "GiB") : (Double(bytes) / 1_048_576, "MiB")
+  let tenths = Int((value * 10).rounded())
+  return "\(tenths / 10).\(tenths % 10) \(unit)"
+}
+
 private let byteUnits: [(name: Substring, factor: Double)] = [
   ("", 1), ("b", 1), ("k", 1e3), ("kb", 1e3), ("kib", 1024), ("m", 1e6), ("mb", 1e6), ("mib", 1_048_576),
   ("g", 1e9), ("gb", 1e9), ("gib", 1_073_741_824), ("t", 1e12), ("tb", 1e12), ("tib", 1_099_511_627_776),

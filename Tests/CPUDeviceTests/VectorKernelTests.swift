@@ -80,18 +80,18 @@ import Testing
     for dtype in [SL_F32, SL_BF16] {
       let x = Elements([Float](repeating: 1, count: rows * columns), dtype)
       let y = Elements(zeros: rows * columns, dtype)
-      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, y.pointer, 200, dtype, 0.25, 42, 7)
+      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, y.pointer, 200, dtype, 0.25, 42, 7, 0)
       let kept = y.floats.filter { $0 != 0 }
       #expect(abs(Double(kept.count) / 60_000 - 0.75) < 0.01)
       #expect(kept.allSatisfy { abs($0 - 4.0 / 3) < 0.01 })
       let again = Elements(zeros: rows * columns, dtype)
-      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, 0.25, 42, 7)
+      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, 0.25, 42, 7, 0)
       #expect(again.floats == y.floats, "the same key drops the same elements")
-      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, 0.25, 42, 8)
+      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, 0.25, 42, 8, 0)
       #expect(again.floats != y.floats, "another stream drops others")
       let gradient = Elements([Float](repeating: 1, count: rows * columns), SL_F32)
       let dx = Elements(zeros: rows * columns, dtype)
-      sl_dropout_backward(Int64(rows), Int64(columns), gradient.float, 200, dx.pointer, 200, dtype, 0.25, 42, 7)
+      sl_dropout_backward(Int64(rows), Int64(columns), gradient.float, 200, dx.pointer, 200, dtype, 0.25, 42, 7, 0)
       #expect(dx.floats == y.floats, "the gradient passes where the input passed")
     }
   }

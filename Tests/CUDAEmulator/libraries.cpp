@@ -1,6 +1,10 @@
 // The functions of NVIDIA's libraries that Swiftlet calls, as the processor can do them.
 #include "include/CUDAEmulator.h"
 
+#include <utility>
+#include <set>
+#include <functional>
+#include <deque>
 #include <stdlib.h>
 
 #include <map>
@@ -49,8 +53,58 @@ int release(uint64_t address) {
 }
 int allocate_host(void **address, size_t bytes, unsigned) { return *address = malloc(bytes), 0; }
 int release_host(void *address) { return free(address), 0; }
-int copy_in(uint64_t to, const void *from, size_t bytes, void *) { return memcpy((void *)to, from, bytes), 0; }
-int copy_out(void *to, uint64_t from, size_t bytes, void *) { return memcpy(to, (void *)from, bytes), 0; }
+
+// A stream that waits for another before it ever launched a kernel only copies, beside the one that computes. Its copies
+// are put off for as long as the real ones could be: until something waits for them.
+std::set<void *> computing;
+std::map<void *, std::deque<std::function<void()>>> put_off;
+/// By event: the stream that it was recorded in, and how many of the stream's copies come before it.
+std::map<void *, std::pair<void *, size_t>> recorded;
+std::map<void *, size_t> asked, done;
+
+void run_until(void *stream, size_t count) {
+  auto &queue = put_off[stream];
+  for (; done[stream] < count && !queue.empty(); done[stream]++) {
+    queue.front()();
+    queue.pop_front();
+  }
+}
+int copy(void *stream, std::function<void()> work) {
+  if (put_off.count(stream) == 0) return work(), 0;
+  put_off[stream].push_back(std::move(work));
+  asked[stream]++;
+  return 0;
+}
+int record(void *event, void *stream) {
+  recorded.erase(event);
+  if (put_off.count(stream)) recorded[event] = {stream, asked[stream]};
+  return 0;
+}
+int wait_event(void *event) {
+  auto found = recorded.find(event);
+  if (found != recorded.end()) run_until(found->second.first, found->second.second);
+  return 0;
+}
+int wait_in_stream(void *stream, void *event, unsigned) {
+  if (computing.count(stream) == 0) put_off[stream];
+  return wait_event(event);
+}
+int synchronize(void *stream) {
+  if (put_off.count(stream)) run_until(stream, asked[stream]);
+  return 0;
+}
+int destroy_stream(void *stream) {
+  synchronize(stream);
+  put_off.erase(stream), asked.erase(stream), done.erase(stream), computing.erase(stream);
+  return 0;
+}
+
+int copy_in(uint64_t to, const void *from, size_t bytes, void *stream) {
+  return copy(stream, [=] { memcpy((void *)to, from, bytes); });
+}
+int copy_out(void *to, uint64_t from, size_t bytes, void *stream) {
+  return copy(stream, [=] { memcpy(to, (void *)from, bytes); });
+}
 int copy_within(uint64_t to, uint64_t from, size_t bytes, void *) { return memmove((void *)to, (void *)from, bytes), 0; }
 
 struct RowCopy {
@@ -66,13 +120,16 @@ struct RowCopy {
   void *target_array;
   size_t target_pitch, width, height;
 };
-int copy_rows(const RowCopy *c, void *) {
+void copy_rows_now(const RowCopy *c) {
   const char *from = c->source_kind == 1 ? (const char *)c->source_host : (const char *)c->source_device;
   char *to = c->target_kind == 1 ? (char *)c->target_host : (char *)c->target_device;
   for (size_t row = 0; row < c->height; row++)
     memcpy(to + (c->target_y + row) * c->target_pitch + c->target_x,
            from + (c->source_y + row) * c->source_pitch + c->source_x, c->width);
-  return 0;
+}
+int copy_rows(const RowCopy *c, void *stream) {
+  RowCopy rows = *c;
+  return copy(stream, [=] { copy_rows_now(&rows); });
 }
 int fill(uint64_t address, uint8_t value, size_t bytes, void *) { return memset((void *)address, value, bytes), 0; }
 int fill_rows(uint64_t address, size_t pitch, uint8_t value, size_t width, size_t rows, void *) {
@@ -87,7 +144,8 @@ int get_function(void **function, void *, const char *name) {
   return 500;
 }
 int launch(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-           void *, void **parameters, void **) {
+           void *stream, void **parameters, void **) {
+  computing.insert(stream);
   if (gx == 0 || gy == 0 || gz != 1 || bx * by * bz == 0 || bx * by * bz > 1024 || gy > 65535) return 1;
   emulated_launch((EmulatedKernel *)function, {gx, gy, gz}, {bx, by, bz}, shared, parameters);
   return 0;
@@ -180,9 +238,10 @@ const std::map<std::string, void *> &symbols() {
       {"cuMemcpyHtoDAsync_v2", (void *)copy_in}, {"cuMemcpyDtoHAsync_v2", (void *)copy_out},
       {"cuMemcpyDtoDAsync_v2", (void *)copy_within}, {"cuMemcpy2DAsync_v2", (void *)copy_rows},
       {"cuMemsetD8Async", (void *)fill}, {"cuMemsetD2D8Async", (void *)fill_rows},
-      {"cuStreamCreate", (void *)make_handle}, {"cuStreamDestroy_v2", (void *)succeed},
-      {"cuStreamSynchronize", (void *)succeed}, {"cuEventCreate", (void *)make_handle},
-      {"cuEventDestroy_v2", (void *)succeed}, {"cuEventRecord", (void *)succeed}, {"cuEventSynchronize", (void *)succeed},
+      {"cuStreamCreate", (void *)make_handle}, {"cuStreamDestroy_v2", (void *)destroy_stream},
+      {"cuStreamSynchronize", (void *)synchronize}, {"cuEventCreate", (void *)make_handle},
+      {"cuEventDestroy_v2", (void *)succeed}, {"cuEventRecord", (void *)record}, {"cuEventSynchronize", (void *)wait_event},
+      {"cuStreamWaitEvent", (void *)wait_in_stream},
       {"cuEventElapsedTime", (void *)elapsed}, {"cuModuleLoadData", (void *)load_module},
       {"cuModuleUnload", (void *)release_host}, {"cuModuleGetFunction", (void *)get_function},
       {"cuFuncSetAttribute", (void *)succeed}, {"cuLaunchKernel", (void *)launch}, {"cuGetErrorName", (void *)error_name},

@@ -44,7 +44,7 @@ import Testing
     let test = ModelCase(description: name, tiny: tiny, lora: LoRAConfiguration())
     let batch = test.batch()
     let (model, full) = try load(tiny, .float32)
-    try model.reserve(tokens: batch.tokens.count, headRows: 8)
+    try model.reserve(tokens: batch.tokens.count, ActivationPlan([], headRows: 8))
     let exact = try gradient(model, full, batch)
     let (rounded, roundedFull) = try load(tiny, .bfloat16)
     let bf16 = try gradient(rounded, roundedFull, batch)
@@ -83,9 +83,9 @@ import Testing
     let (model, full) = try load(tiny, .float32)
     try model.reserve(tokens: batch.tokens.count)
     let kept = try gradient(model, full, batch)
-    for policy in [RecomputePolicy.layers(1), .all] {
-      try model.reserve(tokens: batch.tokens.count, recompute: policy)
-      #expect(try gradient(model, full, batch) == kept, "\(policy)")
+    for plan in [ActivationPlan.levels([.input]), .inputs] {
+      try model.reserve(tokens: batch.tokens.count, plan)
+      #expect(try gradient(model, full, batch) == kept, "\(plan)")
     }
   }
 

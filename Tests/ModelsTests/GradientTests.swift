@@ -44,8 +44,8 @@ import Testing
     let expectedLoss = reference.loss(batch)
     let expected = try differences(reference, exactAdapter, batch)
 
-    // Eight rows at a time through the head: its pieces must add up.
-    try exact.reserve(tokens: batch.tokens.count, headRows: 8)
+    // Few rows at a time through the head: its pieces must add up.
+    try exact.reserve(tokens: batch.tokens.count, ActivationPlan([], headRows: 8))
     let fp32 = try exact.gradient(batch, of: exactAdapter)
     #expect(abs(fp32.loss / expectedLoss - 1) < 1e-5)
     compare(fp32.gradient, expected, exactAdapter, tolerance: 1e-4, "fp32")
@@ -79,7 +79,7 @@ import Testing
     #expect(relativeError(bf16.gradient, expected) < 0.2)
 
     // The same key drops the same elements again, recomputed or not; another key drops others.
-    try model.reserve(tokens: batch.tokens.count, recompute: .all)
+    try model.reserve(tokens: batch.tokens.count, .inputs)
     let again = try model.gradient(batch, of: adapter, dropout: key)
     #expect(again.loss == result.loss && again.gradient == result.gradient)
     let other = try model.gradient(batch, of: adapter, dropout: DropoutKey(seed: 5, counter: 8))
@@ -134,18 +134,19 @@ import Testing
       let (model, adapter) = try test.load(compute)
       try model.reserve(tokens: batch.tokens.count)
       let kept = try model.gradient(batch, of: adapter)
-      let bytes = model.activationByteCount(tokens: batch.tokens.count, recompute: .none)
+      let bytes = model.activationByteCount(tokens: batch.tokens.count, ActivationPlan.everything)
       for policy in [
-        RecomputePolicy.layers(1), .layers(2), .all, .levels([.attention]), .levels([.attention, .input]),
+        ActivationPlan.levels([.input]), .levels([.input, .input]), .inputs, .levels([.attention]),
+        .levels([.attention, .input]),
       ] {
-        try model.reserve(tokens: batch.tokens.count, recompute: policy)
+        try model.reserve(tokens: batch.tokens.count, policy)
         let again = try model.gradient(batch, of: adapter)
         #expect(again.loss == kept.loss && again.gradient == kept.gradient, "\(test), \(policy)")
       }
-      #expect(model.activationByteCount(tokens: batch.tokens.count, recompute: .all) < bytes)
+      #expect(model.activationByteCount(tokens: batch.tokens.count, ActivationPlan.inputs) < bytes)
       // A norm's output again comes from what was saved of its input: to rounding.
-      for policy in [RecomputePolicy.levels([.projections]), .levels([.input, .projections])] {
-        try model.reserve(tokens: batch.tokens.count, recompute: policy)
+      for policy in [ActivationPlan.levels([.projections]), .levels([.input, .projections])] {
+        try model.reserve(tokens: batch.tokens.count, policy)
         let again = try model.gradient(batch, of: adapter)
         #expect(again.loss == kept.loss)
         let norm = kept.gradient.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()

@@ -258,7 +258,7 @@ private struct KeptEncoder: ExampleEncoder {
     let model = try LanguageModel(Checkpoint.open(path: modelFolder.path), on: CPUDevice(compute: .float32))
     func loss(_ options: BatchSchedule.Options) throws -> Double {
       let source = BatchSource(data, options: options)
-      try model.reserve(tokens: source.schedule.mostTokens, recompute: .none)
+      try model.reserve(tokens: source.schedule.mostTokens)
       var (loss, tokens) = (0.0, 0)
       for batch in source.schedule.epoch(0).microBatches {
         let batch = try data.batch(of: batch)

@@ -3,20 +3,20 @@
 #include "types.h"
 
 /// y = x / (1 - p) where kept, else 0. Element (r, c) is kept or not by Philox 4×32-10 (Salmon et al., 2011) of
-/// (r · columns + c, stream) under the key `seed`, so that forward, backward and recomputation agree.
+/// ((first_row + r) · columns + c, stream) under the key `seed`, so that forward, backward and recomputation agree.
 void sl_dropout(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *y, int64_t ldy, sl_dtype dtype,
-                float probability, uint64_t seed, uint64_t stream);
+                float probability, uint64_t seed, uint64_t stream, int64_t first_row);
 /// dx += g / (1 - p) where kept; g is fp32.
 void sl_dropout_backward(int64_t rows, int64_t columns, const float *g, int64_t ldg, void *dx, int64_t lddx,
-                         sl_dtype dtype, float probability, uint64_t seed, uint64_t stream);
+                         sl_dtype dtype, float probability, uint64_t seed, uint64_t stream, int64_t first_row);
 
 /// kept = x · k and rest = x - x · k, where k is 0 or 1 / (1 - p), drawn as sl_dropout draws it.
 void sl_dropout_split(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *kept, int64_t ld_kept, void *rest,
-                      int64_t ld_rest, sl_dtype dtype, float probability, uint64_t seed, uint64_t stream);
+                      int64_t ld_rest, sl_dtype dtype, float probability, uint64_t seed, uint64_t stream, int64_t first_row);
 /// dx = k · kept + (1 - k) · rest, or added to dx.
 void sl_dropout_join(int64_t rows, int64_t columns, const float *kept, int64_t ld_kept, const float *rest,
                      int64_t ld_rest, void *dx, int64_t lddx, sl_dtype dtype, int accumulate, float probability,
-                     uint64_t seed, uint64_t stream);
+                     uint64_t seed, uint64_t stream, int64_t first_row);
 
 /// x += uniform noise in ±bound: Philox of (r · columns + c, stream) under the key `seed`, as dropout draws.
 void sl_add_noise(int64_t rows, int64_t columns, float *x, int64_t ldx, float bound, uint64_t seed, uint64_t stream);

@@ -40,6 +40,7 @@
   F(int, record, "cuEventRecord", (void *event, void *stream))                                                           \
   F(int, waitEvent, "cuEventSynchronize", (void *event))                                                                 \
   F(int, elapsed, "cuEventElapsedTime", (float *milliseconds, void *start, void *end))                                   \
+  F(int, waitInStream, "cuStreamWaitEvent", (void *stream, void *event, unsigned flags))                                  \
   F(int, loadModule, "cuModuleLoadData", (void *_Nullable *_Nonnull module, const void *image))                          \
   F(int, unloadModule, "cuModuleUnload", (void *module))                                                                 \
   F(int, function, "cuModuleGetFunction", (void *_Nullable *_Nonnull function, void *module, const char *name))          \

@@ -154,10 +154,10 @@ DEVICE Eight keep8(u64 index, u64 stream, u64 seed, u32 threshold, float factor)
 
 /// y = x / (1 - p) where kept, else 0.
 KERNEL(256, 1) dropout(i64 rows, i64 columns, const u16 *x, i64 ldx, u16 *y, i64 ldy, u32 threshold, float factor, u64 seed,
-                       u64 stream, int aligned) {
+                       u64 stream, i64 first_row, int aligned) {
   EACH_EIGHT(rows, columns) {
     Eight value = load8(x + row * ldx + column, columns - column, aligned);
-    Eight keep = keep8((u64)row * (u64)columns + (u64)column, stream, seed, threshold, factor);
+    Eight keep = keep8((u64)(first_row + row) * (u64)columns + (u64)column, stream, seed, threshold, factor);
 #pragma unroll
     for (int i = 0; i < 8; i++) value.v[i] *= keep.v[i];
     store8(y + row * ldy + column, value, columns - column, aligned);
@@ -166,11 +166,11 @@ KERNEL(256, 1) dropout(i64 rows, i64 columns, const u16 *x, i64 ldx, u16 *y, i64
 
 template <class T>
 DEVICE void drop_back(i64 rows, i64 columns, const float *g, i64 ldg, T *dx, i64 lddx, u32 threshold, float factor, u64 seed,
-                      u64 stream, int aligned) {
+                      u64 stream, i64 first_row, int aligned) {
   EACH_EIGHT(rows, columns) {
     Eight value = load8(g + row * ldg + column, columns - column, aligned);
     Eight sum = load8(dx + row * lddx + column, columns - column, aligned);
-    Eight keep = keep8((u64)row * (u64)columns + (u64)column, stream, seed, threshold, factor);
+    Eight keep = keep8((u64)(first_row + row) * (u64)columns + (u64)column, stream, seed, threshold, factor);
 #pragma unroll
     for (int i = 0; i < 8; i++) sum.v[i] += value.v[i] * keep.v[i];
     store8(dx + row * lddx + column, sum, columns - column, aligned);
@@ -178,20 +178,20 @@ DEVICE void drop_back(i64 rows, i64 columns, const float *g, i64 ldg, T *dx, i64
 }
 /// dx += g / (1 - p) where kept.
 KERNEL(256, 1) dropout_backward_f32(i64 rows, i64 columns, const float *g, i64 ldg, float *dx, i64 lddx, u32 threshold,
-                                    float factor, u64 seed, u64 stream, int aligned) {
-  drop_back(rows, columns, g, ldg, dx, lddx, threshold, factor, seed, stream, aligned);
+                                    float factor, u64 seed, u64 stream, i64 first_row, int aligned) {
+  drop_back(rows, columns, g, ldg, dx, lddx, threshold, factor, seed, stream, first_row, aligned);
 }
 KERNEL(256, 1) dropout_backward_bf16(i64 rows, i64 columns, const float *g, i64 ldg, u16 *dx, i64 lddx, u32 threshold,
-                                     float factor, u64 seed, u64 stream, int aligned) {
-  drop_back(rows, columns, g, ldg, dx, lddx, threshold, factor, seed, stream, aligned);
+                                     float factor, u64 seed, u64 stream, i64 first_row, int aligned) {
+  drop_back(rows, columns, g, ldg, dx, lddx, threshold, factor, seed, stream, first_row, aligned);
 }
 
 /// kept = x · k and rest = x - x · k, k being 0 or 1 / (1 - p).
 KERNEL(256, 1) dropout_split(i64 rows, i64 columns, const u16 *x, i64 ldx, u16 *kept, i64 ld_kept, u16 *rest, i64 ld_rest,
-                             u32 threshold, float factor, u64 seed, u64 stream, int aligned) {
+                             u32 threshold, float factor, u64 seed, u64 stream, i64 first_row, int aligned) {
   EACH_EIGHT(rows, columns) {
     Eight value = load8(x + row * ldx + column, columns - column, aligned);
-    Eight keep = keep8((u64)row * (u64)columns + (u64)column, stream, seed, threshold, factor);
+    Eight keep = keep8((u64)(first_row + row) * (u64)columns + (u64)column, stream, seed, threshold, factor);
 #pragma unroll
     for (int i = 0; i < 8; i++) {
       float part = value.v[i] * keep.v[i];
@@ -205,11 +205,11 @@ KERNEL(256, 1) dropout_split(i64 rows, i64 columns, const u16 *x, i64 ldx, u16 *
 
 template <class T>
 DEVICE void drop_join(i64 rows, i64 columns, const float *kept, i64 ld_kept, const float *rest, i64 ld_rest, T *dx, i64 lddx,
-                      int accumulate, u32 threshold, float factor, u64 seed, u64 stream, int aligned) {
+                      int accumulate, u32 threshold, float factor, u64 seed, u64 stream, i64 first_row, int aligned) {
   EACH_EIGHT(rows, columns) {
     Eight through = load8(kept + row * ld_kept + column, columns - column, aligned);
     Eight beside = load8(rest + row * ld_rest + column, columns - column, aligned);
-    Eight keep = keep8((u64)row * (u64)columns + (u64)column, stream, seed, threshold, factor);
+    Eight keep = keep8((u64)(first_row + row) * (u64)columns + (u64)column, stream, seed, threshold, factor);
     Eight sum = {};
     if (accumulate) sum = load8(dx + row * lddx + column, columns - column, aligned);
 #pragma unroll
@@ -220,13 +220,13 @@ DEVICE void drop_join(i64 rows, i64 columns, const float *kept, i64 ld_kept, con
 /// dx = k · kept + (1 - k) · rest, or added to dx.
 KERNEL(256, 1) dropout_join_f32(i64 rows, i64 columns, const float *kept, i64 ld_kept, const float *rest, i64 ld_rest,
                                 float *dx, i64 lddx, int accumulate, u32 threshold, float factor, u64 seed, u64 stream,
-                                int aligned) {
-  drop_join(rows, columns, kept, ld_kept, rest, ld_rest, dx, lddx, accumulate, threshold, factor, seed, stream, aligned);
+                                i64 first_row, int aligned) {
+  drop_join(rows, columns, kept, ld_kept, rest, ld_rest, dx, lddx, accumulate, threshold, factor, seed, stream, first_row, aligned);
 }
 KERNEL(256, 1) dropout_join_bf16(i64 rows, i64 columns, const float *kept, i64 ld_kept, const float *rest, i64 ld_rest,
                                  u16 *dx, i64 lddx, int accumulate, u32 threshold, float factor, u64 seed, u64 stream,
-                                 int aligned) {
-  drop_join(rows, columns, kept, ld_kept, rest, ld_rest, dx, lddx, accumulate, threshold, factor, seed, stream, aligned);
+                                 i64 first_row, int aligned) {
+  drop_join(rows, columns, kept, ld_kept, rest, ld_rest, dx, lddx, accumulate, threshold, factor, seed, stream, first_row, aligned);
 }
 
 /// Uniform values in ±bound, for measurements on weights that no checkpoint holds.

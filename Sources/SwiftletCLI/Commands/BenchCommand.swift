@@ -127,6 +127,7 @@ enum BenchCommand: RunnableCommand {
       "step_seconds": .number(row.stepSeconds),
     ]
     object["peak_bytes"] = row.peakBytes.map { .integer($0) }
+    object["device_bytes"] = row.deviceBytes.map { .integer($0) }
     object["loss"] = row.loss.map { .number($0) }
     object["grad_norm"] = row.gradientNorm.map { .number($0) }
     object["shares"] = .object(JSONObject(row.shares.map { (key: $0.name, value: .number($0.share)) }))

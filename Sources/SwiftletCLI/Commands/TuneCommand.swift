@@ -60,6 +60,7 @@ enum TuneCommand: RunnableCommand {
         StandardError.write("swiftlet: looking for the layers that four bits would hurt\n")
       }
       options.memory = configuration.memory
+      options.training = configuration
       options.threads = configuration.threads
       options.chatTemplate = try configuration.chatTemplate.map { try ChatTemplate(file: $0) }
       options.strict = configuration.strict

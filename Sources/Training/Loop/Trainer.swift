@@ -11,8 +11,8 @@ public final class Trainer {
 
   /// The run's folder.
   public let folder: RunFolder
-  /// How much is computed twice to fit the memory.
-  public let recompute: RecomputePolicy
+  /// What is kept between the passes to fit the memory.
+  public let activationPlan: ActivationPlan
   /// Asked before every micro-batch, evaluated batch and token of an answer: true drops what is under way, to be done by the
   /// run that goes on, and the run ends as when a progress closure says stop.
   public var isStopRequested: () -> Bool = { false }
@@ -103,10 +103,11 @@ public final class Trainer {
       return heldOut.examples.map { lengths[$0] }
     }
     let tokens = max(batches.schedule.mostTokens, configuration.batchSize * (evalLengths?.max() ?? 0))
-    recompute = try model.recomputePolicy(
+    model.device.limitMemory(to: configuration.memory)
+    activationPlan = try model.activationPlan(
       configuration.recompute, tokens: tokens, context: max(data.counts.longest, evalData?.counts.longest ?? 0),
       budget: configuration.memory)
-    try model.reserve(tokens: tokens, recompute: recompute)
+    try model.reserve(tokens: tokens, activationPlan)
   }
 
   /// The latest whole checkpoint, whose settings must be these; nil where the run ended before its first one, and begins anew.
@@ -292,7 +293,7 @@ extension MetricsLine {
 
 extension LoRAConfiguration {
   /// The adapter that a configuration asks for.
-  init(_ configuration: TrainingConfiguration) {
+  package init(_ configuration: TrainingConfiguration) {
     self.init(
       rank: configuration.loraRank, alpha: configuration.loraAlpha, useRSLoRA: configuration.useRSLoRA,
       useDoRA: configuration.useDoRA, dropout: configuration.loraDropout,

@@ -19,15 +19,7 @@ struct TokenCache {
   private static let lifetime = 30 * 86400
 
   /// Where entries lie unless told otherwise: below the program's cache folder.
-  static var defaultFolder: String? {
-    func variable(_ name: String) -> String? {
-      getenv(name).map { String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
-    }
-    let base =
-      variable("SWIFTLET_CACHE") ?? variable("XDG_CACHE_HOME").map { $0 + "/swiftlet" }
-      ?? variable("HOME").map { $0 + "/.cache/swiftlet" }
-    return base.map { $0 + "/datasets" }
-  }
+  static var defaultFolder: String? { cacheFolder.map { $0 + "/datasets" } }
 
   /// What stands for a dataset; `nil` when it is small, or a file cannot be read.
   static func key(_ dataset: Dataset, encoder: some ExampleEncoder, options: TokenizedDataset.Options) -> String? {

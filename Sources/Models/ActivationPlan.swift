@@ -1,0 +1,67 @@
+/// What a layer keeps of its forward pass for its backward pass; the rest is computed again.
+public enum LayerMemory: Int, Sendable, Comparable, CaseIterable {
+  /// The residual stream before the layer: everything is computed again.
+  case input
+  /// That, and attention's output and statistics: attention is not computed again.
+  case attention
+  /// All but what the MLP's products yield: gate and up are computed again.
+  case projections
+  /// Everything that a product or attention yields.
+  case everything
+
+  /// Less is kept first.
+  public static func < (a: LayerMemory, b: LayerMemory) -> Bool { a.rawValue < b.rawValue }
+}
+
+/// What a training step keeps between its passes and where, and how much of a batch goes through at once.
+///
+/// Every plan gives the same losses and gradients, to rounding.
+public struct ActivationPlan: Sendable, Equatable {
+  /// What one layer keeps.
+  public struct Layer: Sendable, Equatable {
+    /// How much of its forward pass.
+    public var keeps: LayerMemory
+    /// In the host's memory, where it goes while later layers compute and comes back from before it is needed.
+    public var isOnHost: Bool
+
+    /// A layer that keeps `keeps`.
+    public init(_ keeps: LayerMemory, isOnHost: Bool = false) {
+      self.keeps = keeps
+      self.isOnHost = isOnHost
+    }
+  }
+
+  /// From the first layer on.
+  public var layers: [Layer]
+  /// What layers beyond the list keep.
+  public var rest: LayerMemory
+  /// Whether what layers keep of the residual stream is rounded to the type of matrix operands, as the norms' backward pass
+  /// reads it anyway: half the bytes, and what is computed again differs by that rounding.
+  public var roundsInputs: Bool
+  /// Tokens that everything but attention goes through at once; nil: all of a batch.
+  public var tile: Int?
+  /// Rows of logits at once; nil: as suits the device.
+  public var headRows: Int?
+
+  /// A plan from its parts.
+  public init(
+    _ layers: [Layer], rest: LayerMemory = .everything, roundsInputs: Bool = false, tile: Int? = nil,
+    headRows: Int? = nil
+  ) {
+    self.layers = layers
+    self.rest = rest
+    self.roundsInputs = roundsInputs
+    self.tile = tile
+    self.headRows = headRows
+  }
+
+  /// Every layer keeps its activations: fastest.
+  public static let everything = ActivationPlan([])
+  /// Every layer keeps only its input.
+  public static let inputs = ActivationPlan([], rest: .input)
+  /// What each layer keeps, from the first on; layers beyond the list keep everything.
+  public static func levels(_ levels: [LayerMemory]) -> ActivationPlan { ActivationPlan(levels.map { Layer($0) }) }
+
+  /// What a layer keeps, and where.
+  public subscript(layer: Int) -> Layer { layer < layers.count ? layers[layer] : Layer(rest) }
+}

@@ -1,0 +1,107 @@
+import ModelFiles
+import Tensors
+
+/// Bytes of a device's memory that training a model takes, part by part, said before anything is loaded.
+public struct TrainingFootprint: Sendable, Equatable {
+  /// The matrices of all layers.
+  public var layers: Int
+  /// Embedding and head, as far as they lie on the device.
+  public var vocabulary: Int
+  /// What learns: parameters, gradients, the optimizer's moments, and the copies that products read.
+  public var learned: Int
+  /// What the device needs for itself.
+  public var working: Int
+  /// What a step keeps and works in.
+  public var activations: Int
+  /// Bytes of the host's memory for what layers keep there.
+  public var host: Int
+
+  /// All of the device's.
+  public var total: Int { layers + vocabulary + learned + working + activations }
+}
+
+/// What decides how much memory training takes, but for the plan of its activations.
+public struct TrainingExtent: Sendable {
+  /// The model.
+  public var configuration: ModelConfiguration
+  /// How its matrices are kept.
+  public var storage: WeightStorage
+  /// The adapter that learns; nil: all weights do.
+  public var adapter: LoRAConfiguration?
+  /// Whether the optimizer's moments are kept in 8 bits.
+  public var quantizesMoments: Bool
+  /// The most tokens of a micro-batch.
+  public var tokens: Int
+
+  /// An extent from its parts.
+  public init(
+    _ configuration: ModelConfiguration, storage: WeightStorage, adapter: LoRAConfiguration?, quantizesMoments: Bool,
+    tokens: Int
+  ) {
+    self.configuration = configuration
+    self.storage = storage
+    self.adapter = adapter
+    self.quantizesMoments = quantizesMoments
+    self.tokens = tokens
+  }
+
+  /// What a step takes on `device` by `plan`.
+  public func footprint(_ plan: ActivationPlan, on device: any Device) -> TrainingFootprint {
+    var footprint = fixedFootprint(on: device)
+    (footprint.activations, footprint.host) = activationByteCounts(plan, on: device)
+    return footprint
+  }
+
+  /// What a step takes beside its activations.
+  public func fixedFootprint(on device: any Device) -> TrainingFootprint {
+    let directions: ProductDirections = [.forward, .backward]
+    func storage(_ module: String) -> FrozenStorage { self.storage[module] }
+    let head = FrozenShape(
+      outputs: [configuration.vocabularySize], inputs: configuration.hiddenSize,
+      storage: [storage(configuration.tiesEmbeddings ? "model.embed_tokens" : "lm_head")], directions: directions)
+    var vocabulary = [head]
+    if device.embedsTokens, !configuration.tiesEmbeddings, !self.storage.embeddingIsOnHost {
+      vocabulary.append(
+        FrozenShape(
+          outputs: [configuration.vocabularySize], inputs: configuration.hiddenSize, storage: [.operands],
+          directions: []))
+    }
+    var layers: [FrozenShape] = []
+    for layer in 0..<configuration.layerCount {
+      for modules in TrainingPass.Groups.all {
+        layers.append(
+          FrozenShape(
+            outputs: modules.map { configuration.size(of: $0).outputs },
+            inputs: configuration.size(of: modules[0]).inputs,
+            storage: modules.map { storage($0.path(layer: layer)) }, directions: directions))
+      }
+    }
+    let whole = device.frozenFootprint(vocabulary + layers)
+    let ends = device.frozenFootprint(vocabulary).matrices
+    let parameters = parameterCount
+    // Parameters and gradients in fp32, copies for products; moments in fp32 or in codes with one absmax for 256 of them.
+    let moments = quantizesMoments ? 2 * (parameters + parameters / 64) : 8 * parameters
+    return TrainingFootprint(
+      layers: whole.matrices - ends, vocabulary: ends,
+      learned: parameters * (8 + device.computeType.byteCount) + moments, working: whole.working, activations: 0,
+      host: 0)
+  }
+
+  /// Parameters that learn.
+  public var parameterCount: Int {
+    guard let adapter else { return configuration.tensors.reduce(0) { $0 + $1.shape.reduce(1, *) } }
+    return configuration.layerCount
+      * adapter.targetModules.reduce(0) { sum, module in
+        let size = configuration.size(of: module)
+        return sum + adapter.rank * (size.inputs + size.outputs) + (adapter.useDoRA ? 3 * size.outputs : 0)
+      }
+  }
+
+  /// Bytes of a step's activations on the device and on the host.
+  public func activationByteCounts(_ plan: ActivationPlan, on device: any Device) -> (device: Int, host: Int) {
+    let extent = TrainingPass.Extent(
+      shape: ModelShape(configuration), adapter: adapter, isLearning: true, capacity: tokens, plan: plan)
+    let made = TrainingPass.plan(extent, on: device)
+    return (made.arena.byteCount, made.layout.hostLayers.count * made.layout.hostBytes(plan))
+  }
+}

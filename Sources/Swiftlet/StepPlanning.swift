@@ -1,0 +1,81 @@
+import ModelFiles
+import Models
+import Tensors
+import Tokenization
+import Training
+
+/// What a training step of a model takes on a device, before the model is loaded.
+public enum StepPlanning {
+  /// A planner of micro-batches of `tokens` tokens in documents of `context` of them.
+  /// - Parameters:
+  ///   - checkpoint: What the model is stored in; what it holds in NF4 stays so. nil: nothing is known but the shape.
+  ///   - memory: Bytes of the device's memory to stay within; nil: what is free.
+  public static func planner(
+    of configuration: ModelConfiguration, storedIn checkpoint: Checkpoint? = nil,
+    quantization: TrainingConfiguration.Quantization = .none, keeping kept: Set<String> = [],
+    adapter: LoRAConfiguration = LoRAConfiguration(),
+    quantizesMoments: Bool = false, tokens: Int, context: Int, memory: Int?, on device: any Device
+  ) throws -> StepPlanner {
+    let others = kept.isEmpty ? checkpoint?.modulesBesideNF4 : kept
+    let isNF4 = quantization != .none || others != nil
+    let storages: [(isResident: Bool, storage: WeightStorage)] =
+      isNF4
+      ? (device.memory == nil ? [false] : [true, false]).map { ($0, .nf4(resident: $0, except: others ?? [])) }
+      : [(true, .operands)]
+    let free =
+      if let memory = device.memory {
+        // A little stays for what operations allocate when they first need it.
+        memory.free + memory.used - (512 << 20)
+      } else {
+        (ProcessMemory.availableByteCount ?? .max) / 10 * 9
+      }
+    let hostBudget = device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8
+    return StepPlanner(
+      TrainingExtent(
+        configuration, storage: storages[storages.count - 1].storage, adapter: adapter,
+        quantizesMoments: quantizesMoments, tokens: tokens),
+      context: context, budget: memory ?? free, hostBudget: hostBudget,
+      rates: try DeviceRates.known(on: device, for: configuration), storages: storages)
+  }
+
+  /// How the weights of a run are best kept on a device with memory of its own, found before any is read; nil where the device
+  /// has none, or nothing is left to choose.
+  /// - Throws: where no step of the run fits, with the context that would.
+  static func storage(
+    for run: TrainingConfiguration, tokenizer: Tokenizer, of checkpoint: Checkpoint, keeping kept: Set<String>,
+    on device: any Device
+  ) throws -> WeightStorage? {
+    guard device.memory != nil, !run.full, run.recompute == .auto else { return nil }
+    let (tokens, context) = try largestBatch(of: run, tokenizer: tokenizer)
+    let planner = try planner(
+      of: checkpoint.configuration, storedIn: checkpoint, quantization: run.quantization, keeping: kept,
+      adapter: LoRAConfiguration(run), quantizesMoments: run.optimizer == .adamw8bit, tokens: tokens, context: context,
+      memory: run.memory, on: device)
+    guard let plan = planner.plan(on: device) else {
+      let longest = planner.longestContext(on: device)
+      throw TrainingError(
+        "no step of \(tokens) tokens at once fits \(roundedByteCount(planner.budget)): "
+          + (longest > 0
+            ? "one sample of \(longest) does; lower --batch-size or --max-seq-length"
+            : "the model alone is too large; use --quantization nf4 or a smaller one"))
+    }
+    guard let storage = planner.storages.first(where: { $0.isResident == plan.weightsAreResident })?.storage else {
+      return nil
+    }
+    return plan.embeddingIsOnHost ? storage.withEmbeddingOnHost() : storage
+  }
+
+  /// The most tokens of a run's micro-batches, and of its samples.
+  private static func largestBatch(
+    of run: TrainingConfiguration, tokenizer: Tokenizer
+  ) throws -> (tokens: Int, context: Int) {
+    let data = try TokenizedDataset.make(run.data, run, tokenizer: tokenizer).data
+    let schedule = BatchSource(data, options: BatchSchedule.Options(run)).schedule
+    var (tokens, context) = (schedule.mostTokens, data.counts.longest)
+    if let path = run.evalData {
+      let longest = try TokenizedDataset.make([path], run, tokenizer: tokenizer).data.counts.longest
+      (tokens, context) = (max(tokens, run.batchSize * longest), max(context, longest))
+    }
+    return (tokens, context)
+  }
+}

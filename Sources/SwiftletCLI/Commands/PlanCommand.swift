@@ -1,0 +1,72 @@
+import CommandLineParsing
+import JSONValues
+import ModelFiles
+import Models
+import Swiftlet
+import Training
+
+extension TrainingConfiguration.OptimizerChoice: CommandChoice {}
+
+/// `swiftlet plan`: what training a model would take and how long a step, before anything is loaded.
+enum PlanCommand: RunnableCommand {
+  private static let model = Argument(
+    "MODEL",
+    "A Hugging Face folder, a .gguf file, OWNER/NAME on the hub, or a shape: \(KnownShapes.names.joined(separator: ", "))."
+  )
+  private static let memory = Option<String?>(
+    "memory", "SIZE", "The device's memory to stay within, such as 24GB; what is free when not given.")
+  private static let context = Option(
+    "context", aliases: ["max-seq-length"], "N", default: 2048, in: 2...16_777_216, "Tokens of a sample.")
+  private static let batchSize = Option(
+    "batch-size", aliases: ["b"], "N", default: 1, in: 1...65_536, "Samples of a micro-batch.")
+  private static let rank = Option(
+    "lora-rank", aliases: ["rank", "r"], "N", default: 16, in: 1...65_536, "Rank of the adapter.")
+  private static let optimizer = Option(
+    "optimizer", "adamw|adamw8bit", default: TrainingConfiguration.OptimizerChoice.adamw, "What keeps the moments.")
+  private static let longest = Option(flag: "longest", "Find the longest context that fits, too.")
+
+  static let command = Command(
+    name: "plan", summary: "Show what training would take: memory, part by part, and seconds of a step.",
+    examples: ["phi-4 --quantization nf4 --memory 24GB --context 16384", "model.gguf --batch-size 4 --json"],
+    arguments: [model.declaration],
+    options: [
+      memory.declaration, context.declaration, batchSize.declaration, rank.declaration, optimizer.declaration,
+      longest.declaration, JSONOption.json.declaration,
+    ] + ModelOptions.loading)
+
+  static func run(_ arguments: ParsedArguments) throws {
+    let name = arguments[model]
+    let budget = try arguments[memory].map { text in
+      guard let bytes = parseByteCount(text) else {
+        throw InputFailure("--memory: \"\(text)\" is not a size such as 24GB or 512MiB")
+      }
+      return bytes
+    }
+    let checkpoint =
+      KnownShapes.configuration(name) == nil
+      ? try readingInput { try Checkpoint.open(path: ModelOptions.path(name)) } : nil
+    guard let configuration = checkpoint?.configuration ?? KnownShapes.configuration(name) else {
+      throw InputFailure("\(name): no model")
+    }
+    let device = try DeviceSelection.device(
+      arguments[ModelOptions.device], compute: arguments[ModelOptions.compute],
+      threads: arguments[ModelOptions.threads], note: { StandardError.write("swiftlet: \($0)\n") })
+    var lora = LoRAConfiguration()
+    lora.rank = arguments[rank]
+    let planner = try StepPlanning.planner(
+      of: configuration, storedIn: checkpoint, quantization: arguments[ModelOptions.quantization], adapter: lora,
+      quantizesMoments: arguments[optimizer] == .adamw8bit, tokens: arguments[batchSize] * arguments[context],
+      context: arguments[context], memory: budget, on: device)
+    let plan = planner.plan(on: device)
+    let nearest = plan == nil || arguments[longest] ? planner.longestContext(on: device) : nil
+    let report = PlanReport(
+      plan: plan, budget: planner.budget, tokens: arguments[batchSize] * arguments[context],
+      layerCount: configuration.layerCount, longest: nearest, device: device.description)
+    try StandardOutput.write(
+      arguments[JSONOption.json] ? JSONValue.object(report.json).serialized() + "\n" : report.text)
+    if plan == nil, !arguments[JSONOption.json] { throw PlanFailure(description: report.refusal) }
+  }
+
+  /// Nothing fits; the exit status is 1.
+  private struct PlanFailure: Error, CustomStringConvertible { let description: String }
+}

@@ -1,0 +1,131 @@
+import JSONValues
+import Models
+import Training
+
+/// A plan as a table that a person reads, and as JSON.
+struct PlanReport {
+  let plan: StepPlan?
+  let budget: Int
+  let tokens: Int
+  let layerCount: Int
+  /// The longest context that fits, where it was looked for.
+  let longest: Int?
+  let device: String
+
+  /// What is said when nothing fits.
+  var refusal: String {
+    let size = Formatting.bytes(budget)
+    guard let longest, longest > 0 else { return "no plan fits \(size): the model itself is too large for it" }
+    return
+      "no plan of \(tokens) tokens at once fits \(size): one sample of \(longest) does; lower --batch-size or --context"
+  }
+
+  /// Layers side by side that are alike.
+  private var runs: [(layers: Range<Int>, layer: ActivationPlan.Layer)] {
+    guard let plan else { return [] }
+    var runs: [(layers: Range<Int>, layer: ActivationPlan.Layer)] = []
+    for index in 0..<layerCount {
+      let layer = plan.activations[index]
+      if let last = runs.last, last.layer == layer {
+        runs[runs.count - 1].layers = last.layers.lowerBound..<index + 1
+      } else {
+        runs.append((index..<index + 1, layer))
+      }
+    }
+    return runs
+  }
+
+  private static func word(_ memory: LayerMemory) -> String {
+    switch memory {
+    case .input: "input"
+    case .attention: "attention"
+    case .projections: "projections"
+    case .everything: "everything"
+    }
+  }
+
+  private static func meaning(_ memory: LayerMemory) -> String {
+    switch memory {
+    case .input: "keep their input, compute everything again"
+    case .attention: "keep input and attention's output, compute projections again"
+    case .projections: "keep all but gate and up, compute these again"
+    case .everything: "keep everything"
+    }
+  }
+
+  var json: JSONObject {
+    guard let plan else {
+      var object: JSONObject = ["fits": .bool(false), "budget_bytes": .integer(budget)]
+      object["longest_context"] = longest.map { .integer($0) }
+      return object
+    }
+    let footprint = plan.footprint
+    var choices: [JSONValue] = runs.map { run in
+      .object([
+        "choice": "layers", "first": .integer(run.layers.lowerBound), "last": .integer(run.layers.upperBound - 1),
+        "keep": .string(Self.word(run.layer.keeps)), "place": run.layer.isOnHost ? "host" : "device",
+      ])
+    }
+    choices += [
+      .object(["choice": "weights", "value": plan.weightsAreResident ? "resident" : "on-use"]),
+      .object(["choice": "embedding", "value": plan.embeddingIsOnHost ? "host" : "device"]),
+      .object(["choice": "tile", "value": plan.activations.tile.map { .integer($0) } ?? .null]),
+      .object(["choice": "head_rows", "value": plan.activations.headRows.map { .integer($0) } ?? .null]),
+      .object(["choice": "rounded_inputs", "value": .bool(plan.activations.roundsInputs)]),
+    ]
+    var object: JSONObject = [
+      "fits": .bool(true), "predicted_bytes": .integer(footprint.total), "budget_bytes": .integer(budget),
+      "predicted_step_seconds": .number(plan.seconds), "tokens_per_second": .number(Double(tokens) / plan.seconds),
+      "bytes": .object([
+        "layers": .integer(footprint.layers), "embedding_and_head": .integer(footprint.vocabulary),
+        "learned": .integer(footprint.learned), "working": .integer(footprint.working),
+        "activations": .integer(footprint.activations), "host": .integer(footprint.host),
+      ]),
+      "choices": .array(choices), "device": .string(device),
+    ]
+    object["longest_context"] = longest.map { .integer($0) }
+    return object
+  }
+
+  var text: String {
+    guard let plan else { return "" }
+    let footprint = plan.footprint
+    func row(_ name: String, _ bytes: Int, _ note: String = "") -> String {
+      let size = Formatting.bytes(bytes)
+      return "  " + name + String(repeating: " ", count: max(1, 24 - name.count))
+        + String(repeating: " ", count: max(0, 10 - size.count)) + size + (note.isEmpty ? "" : "  " + note)
+    }
+    var lines = ["\(device)", "memory"]
+    lines += [
+      row("layers", footprint.layers, plan.weightsAreResident ? "" : "dequantized for each use"),
+      row(
+        "embedding and head", footprint.vocabulary,
+        plan.embeddingIsOnHost ? "embedding rows are gathered in the host's memory" : ""),
+      row("what learns", footprint.learned, "parameters, gradients, moments"),
+      row("the device's own", footprint.working),
+      row("activations", footprint.activations, activationNote(plan.activations)),
+      row("together", footprint.total, "of \(Formatting.bytes(budget))"),
+    ]
+    if footprint.host > 0 { lines.append(row("in the host's memory", footprint.host)) }
+    lines.append("layers")
+    for run in runs {
+      let (first, last) = (run.layers.lowerBound, run.layers.upperBound - 1)
+      let name = first == last ? "\(first)" : "\(first) to \(last)"
+      lines.append(
+        "  " + name + String(repeating: " ", count: max(1, 12 - name.count)) + Self.meaning(run.layer.keeps)
+          + (run.layer.isOnHost ? ", in the host's memory" : ""))
+    }
+    lines.append(
+      "step    \(Formatting.fixed(plan.seconds, plan.seconds < 10 ? 3 : 1)) s expected for \(tokens) tokens, "
+        + "\(Formatting.count(Double(tokens) / plan.seconds)) tokens/s")
+    if let longest { lines.append("longest \(longest) tokens in one sample") }
+    return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func activationNote(_ plan: ActivationPlan) -> String {
+    [
+      plan.tile.map { "\($0) tokens at a time through all but attention" },
+      plan.roundsInputs ? "kept inputs rounded" : nil,
+    ].compactMap { $0 }.joined(separator: ", ")
+  }
+}

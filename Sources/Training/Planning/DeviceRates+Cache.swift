@@ -1,0 +1,42 @@
+import JSONValues
+import ModelFiles
+import Models
+import Tensors
+
+extension DeviceRates {
+  /// What is known of `device` for heads as the model's: measured at the first question, some seconds, and kept in a file.
+  public static func known(on device: any Device, for configuration: ModelConfiguration) throws -> DeviceRates {
+    let heads = AttentionShape(
+      heads: configuration.headCount, keyValueHeads: configuration.keyValueHeadCount,
+      headDimension: configuration.headDimension)
+    let key = "\(device.description), \(heads.heads)/\(heads.keyValueHeads) heads of \(heads.headDimension)"
+    let path = cacheFolder.map { $0 + "/rates.json" }
+    // A file that cannot be read or written is as good as none.
+    var known = path.flatMap { try? readJSON($0) }?.object ?? JSONObject()
+    if let values = known[key], let rates = DeviceRates(values) { return rates }
+    let rates = try measured(on: device, heads: heads)
+    known[key] = rates.json
+    if let path { try? writeAtomically(JSONValue.object(known).serialized() + "\n", to: path) }
+    return rates
+  }
+
+  private init?(_ json: JSONValue) {
+    func value(_ key: String) -> Double? { json[key]?.double.flatMap { $0.isFinite && $0 > 0 ? $0 : nil } }
+    guard let products = value("products"), let shortContext = value("short_context"),
+      let short = value("attention_short"), let longContext = value("long_context"), let long = value("attention_long"),
+      let backward = value("attention_backward"), let elements = value("elements"), let host = value("host")
+    else { return nil }
+    self.init(
+      products: products, shortContext: shortContext, shortAttention: short, longContext: longContext,
+      longAttention: long, attentionBackward: backward, elements: elements, host: host)
+  }
+
+  /// As the file has them.
+  package var json: JSONValue {
+    .object([
+      "products": .number(products), "short_context": .number(shortContext), "attention_short": .number(shortAttention),
+      "long_context": .number(longContext), "attention_long": .number(longAttention),
+      "attention_backward": .number(attentionBackward), "elements": .number(elements), "host": .number(host),
+    ])
+  }
+}

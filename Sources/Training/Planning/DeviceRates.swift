@@ -1,0 +1,165 @@
+import Models
+import Tensors
+
+/// How fast a device does what a training step is made of: measured once on the device at hand.
+public struct DeviceRates: Sendable, Equatable {
+  /// Floating-point operations per second of matrix products.
+  public var products: Double
+  /// Tokens of the short documents.
+  public var shortContext: Double
+  /// Operations per second of attention over short documents, forward.
+  public var shortAttention: Double
+  /// Tokens of the long documents.
+  public var longContext: Double
+  /// Operations per second of attention over long documents, forward.
+  public var longAttention: Double
+  /// Those of its backward pass, as a part of the forward pass's.
+  public var attentionBackward: Double
+  /// Bytes per second that an operation on elements reads and writes.
+  public var elements: Double
+  /// Bytes per second to or from the host's memory, beside other work.
+  public var host: Double
+
+  /// Rates from their parts.
+  public init(
+    products: Double, shortContext: Double, shortAttention: Double, longContext: Double, longAttention: Double,
+    attentionBackward: Double, elements: Double, host: Double
+  ) {
+    self.products = products
+    self.shortContext = shortContext
+    self.shortAttention = shortAttention
+    self.longContext = longContext
+    self.longAttention = longAttention
+    self.attentionBackward = attentionBackward
+    self.elements = elements
+    self.host = host
+  }
+
+  /// Attention's rate over documents of `context` tokens: work grows with the square of them, what it costs to begin does not.
+  func attention(context: Int) -> Double {
+    // seconds per operation = a + b / context through both points.
+    let b = (1 / shortAttention - 1 / longAttention) / (1 / shortContext - 1 / longContext)
+    let a = 1 / longAttention - b / longContext
+    return 1 / max(a + b / Double(max(context, 1)), 0.5 / longAttention)
+  }
+
+  // MARK: Measuring
+
+  /// Measures on `device`, some seconds, with heads as a model of the shape has them.
+  public static func measured(on device: any Device, heads: AttentionShape) throws -> DeviceRates {
+    let isHost = device.memory == nil
+    var heads = heads
+    if isHost {
+      // Seconds on a GPU would be minutes here; a few heads keep all threads busy.
+      let group = heads.heads / max(1, heads.keyValueHeads)
+      heads.keyValueHeads = max(1, min(heads.keyValueHeads, 8 / max(1, group)))
+      heads.heads = heads.keyValueHeads * group
+    }
+    let (short, long) = isHost ? (256, 1024) : (1024, 8192)
+    let atShort = try attention(on: device, heads, tokens: short)
+    return DeviceRates(
+      products: try products(on: device, size: isHost ? 1024 : 4096), shortContext: Double(short),
+      shortAttention: atShort.forward, longContext: Double(long),
+      longAttention: try attention(on: device, heads, tokens: long).forward,
+      attentionBackward: atShort.backward / atShort.forward,
+      elements: try elements(on: device, bytes: (isHost ? 64 : 512) << 20),
+      host: try host(on: device, bytes: (isHost ? 64 : 256) << 20))
+  }
+
+  /// Seconds of the fastest of some runs.
+  private static func seconds(_ device: any Device, _ work: () throws -> Void) throws -> Double {
+    try work()
+    try device.synchronize()
+    var best = Double.infinity
+    for _ in 0..<2 {
+      let start = MonotonicClock.now()
+      try work()
+      try device.synchronize()
+      best = min(best, MonotonicClock.now() - start)
+    }
+    return best
+  }
+
+  private static func tensor(_ rows: Int, _ columns: Int, _ dtype: DType, on device: any Device) throws -> Tensor {
+    let tensor = Tensor(
+      try device.allocate(byteCount: rows * columns * dtype.byteCount), rows: rows, columns: columns, dtype: dtype)
+    try device.zero(tensor)
+    return tensor
+  }
+
+  private static func products(on device: any Device, size: Int) throws -> Double {
+    let matrix = try device.makeRandomMatrices(
+      outputs: [size], inputs: size, bound: 1, seed: 1, storage: .operands)[0]
+    let x = try tensor(size, size, device.computeType, on: device)
+    let y = try tensor(size, size, device.computeType, on: device)
+    // Zeros would cost a card less power than a step does.
+    try device.copy(random(size, size, on: device), to: x)
+    let repetitions = 8
+    let time = try seconds(device) {
+      for _ in 0..<repetitions {
+        try device.linear(x, [Projection(matrix)], into: [y], lowRank: [nil], accumulate: false, dropout: nil)
+      }
+    }
+    return 2 * Double(size) * Double(size) * Double(size) * Double(repetitions) / time
+  }
+
+  private static func random(_ rows: Int, _ columns: Int, on device: any Device) throws -> Tensor {
+    var random = RandomSource(seed: 5)
+    // A few rows, again and again: the host draws slowly.
+    let drawn = min(rows, 256)
+    let values = (0..<drawn * columns).map { _ in Float(2 * random.uniform() - 1) }
+    let few = try device.tensor(values, rows: drawn, columns: columns)
+    let all = Tensor(
+      try device.allocate(byteCount: rows * columns * 4), rows: rows, columns: columns, dtype: .float32)
+    for start in stride(from: 0, to: rows, by: drawn) {
+      let count = min(drawn, rows - start)
+      try device.copy(few.prefix(count), to: all.rows(start..<start + count))
+    }
+    return all
+  }
+
+  private static func attention(
+    on device: any Device, _ shape: AttentionShape, tokens: Int
+  ) throws -> (forward: Double, backward: Double) {
+    let (wide, narrow) = (shape.heads * shape.headDimension, shape.keyValueHeads * shape.headDimension)
+    let compute = device.computeType
+    // Queries, keys and values side by side, as in a step.
+    var plan = ArenaPlan()
+    let slots = plan.reserve(rows: tokens, sideBySide: [wide, narrow, narrow], compute)
+    let gradients = plan.reserve(rows: tokens, sideBySide: [wide, narrow, narrow], compute)
+    let arena = try Arena(plan, on: device)
+    let (q, k, v) = (arena[slots[0]], arena[slots[1]], arena[slots[2]])
+    for tensor in [q, k, v] { try device.copy(random(tokens, tensor.columns, on: device), to: tensor) }
+    let output = try tensor(tokens, wide, compute, on: device)
+    let logSumExp = try tensor(shape.heads, tokens, .float32, on: device)
+    let spans = [AttentionSpan(queries: 0..<tokens, keys: 0..<tokens)]
+    let work = 2 * Double(tokens) * Double(tokens) * Double(wide)
+    let forward = try seconds(device) {
+      try device.attention(q, k, v, shape, spans, into: output, logSumExp: logSumExp)
+    }
+    let workspace = try tensor(1, device.attentionWorkspace(shape, spans), .uint8, on: device)
+    let backward = try seconds(device) {
+      try device.attentionBackward(
+        output, q, k, v, output, logSumExp: logSumExp, shape, spans, into: arena[gradients[0]], arena[gradients[1]],
+        arena[gradients[2]], workspace: workspace)
+    }
+    return (work / forward, 2.5 * work / backward)
+  }
+
+  private static func elements(on device: any Device, bytes: Int) throws -> Double {
+    let (from, to) = (
+      try tensor(1, bytes / 4, .float32, on: device), try tensor(1, bytes / 4, .float32, on: device)
+    )
+    return try 2 * Double(bytes) / seconds(device) { try device.copy(from, to: to) }
+  }
+
+  private static func host(on device: any Device, bytes: Int) throws -> Double {
+    let tensor = try tensor(1, bytes / 4, .float32, on: device)
+    let store = try device.makeHostStore(places: 1, byteCount: bytes)
+    return try Double(bytes)
+      / seconds(device) {
+        try store.store([tensor], in: 0)
+        try store.wait(0)
+      }
+  }
+}

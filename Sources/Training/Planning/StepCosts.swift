@@ -1,0 +1,80 @@
+import ModelFiles
+import Models
+
+/// What a training step of a model costs on a device: seconds, from counts of operations and bytes and the device's rates.
+struct StepCosts {
+  let configuration: ModelConfiguration
+  let rates: DeviceRates
+  /// Tokens of a micro-batch, and of its documents.
+  let tokens: Int
+  let context: Int
+  /// Bytes of an element of matrix operands.
+  let operandBytes: Double
+  /// Whether matrices are dequantized for each use.
+  let dequantizes: Bool
+
+  private func weights(_ modules: TargetModule...) -> Double {
+    modules.reduce(0) { $0 + Double(configuration.size(of: $1).outputs) * Double(configuration.size(of: $1).inputs) }
+  }
+  private var hidden: Double { Double(configuration.hiddenSize) }
+  private var queryWidth: Double { Double(configuration.headCount * configuration.headDimension) }
+  private var keyValueWidth: Double { Double(configuration.keyValueHeadCount * configuration.headDimension) }
+  private var intermediate: Double { Double(configuration.intermediateSize) }
+
+  /// Products with so many weights, once over all tokens.
+  private func product(_ weights: Double) -> Double { 2 * weights * Double(tokens) / rates.products }
+  /// Operations on elements that read and write so many bytes for each token.
+  private func elements(_ bytesPerToken: Double) -> Double { bytesPerToken * Double(tokens) / rates.elements }
+  /// Matrices of so many weights opened once for each tile.
+  private func opening(_ weights: Double, tiles: Int) -> Double {
+    dequantizes ? weights * (0.52 + operandBytes) * Double(tiles) / rates.elements : 0
+  }
+
+  /// Causal attention of one layer, forward.
+  private var attention: Double {
+    2 * Double(context) * queryWidth * Double(tokens) / rates.attention(context: context)
+  }
+
+  private var attentionWeights: Double { weights(.query, .key, .value, .output) }
+  private var mlpWeights: Double { weights(.gate, .up, .down) }
+
+  /// One layer, forward and backward, nothing computed again.
+  func layer(tiles: Int) -> Double {
+    let all = attentionWeights + mlpWeights
+    // Low-rank products are as thin as reading and writing what they multiply.
+    let widths = 2 * (2 * hidden + queryWidth + keyValueWidth + 2 * intermediate)
+    let thin = 3 * operandBytes * widths
+    let norms = hidden * (2 * (4 + 2 * operandBytes) + 2 * (4 + 8 + 2 * operandBytes) + 4 * operandBytes + 16)
+    let activation = intermediate * operandBytes * 9
+    let rotation = 4 * operandBytes * (queryWidth + keyValueWidth)
+    return 2 * product(all) + attention * (1 + 2.5 / max(rates.attentionBackward, 1e-3))
+      + elements(thin + norms + activation + rotation) + opening(2 * all, tiles: tiles)
+  }
+
+  /// What a layer that keeps `level` computes again.
+  func again(keeping level: LayerMemory, tiles: Int) -> Double {
+    let gateUp =
+      product(weights(.gate, .up)) + opening(weights(.gate, .up), tiles: tiles)
+      + elements(3 * operandBytes * intermediate + 2 * operandBytes * hidden)
+    let projections =
+      product(attentionWeights) + opening(attentionWeights, tiles: tiles)
+      + elements(hidden * (12 + 4 * operandBytes) + 2 * operandBytes * (queryWidth + keyValueWidth))
+    return switch level {
+    case .everything: 0
+    case .projections: gateUp
+    case .attention: gateUp + projections
+    case .input: gateUp + projections + attention
+    }
+  }
+
+  /// The head over all tokens, the embedding and the optimizer.
+  func ends(headRows: Int, embeddingOnHost: Bool, learned: Double) -> Double {
+    let vocabulary = Double(configuration.vocabularySize)
+    let chunks = (Double(tokens) / Double(max(headRows, 1))).rounded(.up)
+    // Where few rows go through at once, each chunk reads the whole head.
+    let head = max(
+      2 * product(vocabulary * hidden), chunks * 2 * vocabulary * hidden * operandBytes / rates.elements)
+    let embedding = embeddingOnHost ? Double(tokens) * hidden * (4 / rates.host + 1e-9) : 0
+    return head + elements(vocabulary * (8 + 2 * operandBytes)) + embedding + 36 * learned / rates.elements
+  }
+}
