@@ -55,6 +55,9 @@ package final class Benchmark {
     package var peakBytes: Int?
     /// What the device itself says is taken of its memory, by everybody, at the row's end; nil on a CPU.
     package var deviceBytes: Int?
+    /// What the planner expected of the row; nil where nothing is planned.
+    package var predictedBytes: Int?
+    package var predictedSeconds: Double?
     /// The loss of the last repetition, nats per token; nil where there is none.
     package var loss: Double?
     /// The gradient's norm at the last repetition: a step that does nothing cannot look fast.
@@ -98,6 +101,23 @@ package final class Benchmark {
     text = []
   }
 
+  /// How weights are best kept for the largest training step among `workloads`; nil where the device's memory is the host's, or
+  /// nothing is trained.
+  package static func storage(
+    of configuration: ModelConfiguration, for workloads: [Workload],
+    _ quantization: TrainingConfiguration.Quantization, memory: Int?, on device: any Device
+  ) throws -> WeightStorage? {
+    let steps = workloads.compactMap { workload -> (tokens: Int, context: Int)? in
+      guard case .train(let batch, let length) = workload else { return nil }
+      return (batch * length, length)
+    }
+    guard device.memory != nil, let largest = steps.max(by: { $0.tokens < $1.tokens }) else { return nil }
+    let planner = try StepPlanning.planner(
+      of: configuration, quantization: quantization, tokens: largest.tokens, context: largest.context, memory: memory,
+      on: device)
+    return try planner.fitting(on: device)
+  }
+
   /// Times `repetitions` of a workload after two that warm up.
   package func run(_ workload: Workload, repetitions: Int) throws -> Row {
     ProcessMemory.resetPeak()
@@ -138,16 +158,23 @@ package final class Benchmark {
     let optimizer = try Optimizer(adapter, on: timed)
     let tokens = batch * length
     timed.limitMemory(to: memory)
-    try model.reserve(
-      tokens: tokens, try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory))
+    let plan = try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory)
+    try model.reserve(tokens: tokens, plan)
+    let extent = TrainingExtent(
+      model.configuration, storage: model.storage, adapter: adapter.configuration, quantizesMoments: false,
+      tokens: tokens)
+    let rates = try DeviceRates.known(on: timed, for: model.configuration)
     var step = 0
     let operations = model.configuration.trainingOperations(context: length) * Double(tokens)
-    return try measure(workload, tokens: tokens, repetitions, operations: operations) {
+    var row = try measure(workload, tokens: tokens, repetitions, operations: operations) {
       let result = try model.trainingStep(
         [self.batch(batch, length, at: step * batch * length)], optimizer, learningRate: 2e-4, seed: 3407)
       step += 1
       return (result.loss, result.gradientNorm)
     }
+    row.predictedBytes = extent.footprint(plan, on: timed).total
+    row.predictedSeconds = extent.seconds(of: plan, context: length, rates: rates, on: timed)
+    return row
   }
 
   private func measure(

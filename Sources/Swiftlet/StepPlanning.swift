@@ -51,18 +51,7 @@ public enum StepPlanning {
       of: checkpoint.configuration, storedIn: checkpoint, quantization: run.quantization, keeping: kept,
       adapter: LoRAConfiguration(run), quantizesMoments: run.optimizer == .adamw8bit, tokens: tokens, context: context,
       memory: run.memory, on: device)
-    guard let plan = planner.plan(on: device) else {
-      let longest = planner.longestContext(on: device)
-      throw TrainingError(
-        "no step of \(tokens) tokens at once fits \(roundedByteCount(planner.budget)): "
-          + (longest > 0
-            ? "one sample of \(longest) does; lower --batch-size or --max-seq-length"
-            : "the model alone is too large; use --quantization nf4 or a smaller one"))
-    }
-    guard let storage = planner.storages.first(where: { $0.isResident == plan.weightsAreResident })?.storage else {
-      return nil
-    }
-    return plan.embeddingIsOnHost ? storage.withEmbeddingOnHost() : storage
+    return try planner.fitting(on: device)
   }
 
   /// The most tokens of a run's micro-batches, and of its samples.
@@ -77,5 +66,23 @@ public enum StepPlanning {
       (tokens, context) = (max(tokens, run.batchSize * longest), max(context, longest))
     }
     return (tokens, context)
+  }
+}
+
+extension StepPlanner {
+  /// The storage of the fastest plan.
+  /// - Throws: where none fits, with the context that would.
+  func fitting(on device: any Device) throws -> WeightStorage {
+    guard let plan = plan(on: device),
+      let storage = storages.first(where: { $0.isResident == plan.weightsAreResident })?.storage
+    else {
+      let longest = longestContext(on: device)
+      throw TrainingError(
+        "no step of \(extent.tokens) tokens at once fits \(roundedByteCount(budget)): "
+          + (longest > 0
+            ? "one sample of \(longest) does; lower --batch-size or --max-seq-length"
+            : "the model alone is too large; use --quantization nf4 or a smaller one"))
+    }
+    return plan.embeddingIsOnHost ? storage.withEmbeddingOnHost() : storage
   }
 }

@@ -72,9 +72,12 @@ enum BenchCommand: RunnableCommand {
       }
       return bytes
     }
-    func storage(_ configuration: ModelConfiguration) -> WeightStorage {
-      let automatic = DeviceSelection.storage(
-        arguments[ModelOptions.quantization], of: configuration, on: device, memory: budget)
+    func storage(_ configuration: ModelConfiguration) throws -> WeightStorage {
+      let automatic =
+        try Benchmark.storage(
+          of: configuration, for: workloads, arguments[ModelOptions.quantization], memory: budget, on: device)
+        ?? DeviceSelection.storage(
+          arguments[ModelOptions.quantization], of: configuration, on: device, memory: budget)
       guard arguments[ModelOptions.quantization] == .nf4 else { return automatic }
       return switch arguments[weights] {
       case .auto: automatic
@@ -84,12 +87,12 @@ enum BenchCommand: RunnableCommand {
     }
     let benchmark =
       if let shape = KnownShapes.configuration(path) {
-        try Benchmark(random: shape, on: device, storage: storage(shape), memory: budget)
+        try Benchmark(random: shape, on: device, storage: try storage(shape), memory: budget)
       } else {
         try readingInput {
           let checkpoint = try Checkpoint.open(path: ModelOptions.path(path))
           return try Benchmark(
-            checkpoint, on: device, storage: storage(checkpoint.configuration), memory: budget)
+            checkpoint, on: device, storage: try storage(checkpoint.configuration), memory: budget)
         }
       }
     for workload in workloads {
@@ -128,6 +131,8 @@ enum BenchCommand: RunnableCommand {
     ]
     object["peak_bytes"] = row.peakBytes.map { .integer($0) }
     object["device_bytes"] = row.deviceBytes.map { .integer($0) }
+    object["predicted_bytes"] = row.predictedBytes.map { .integer($0) }
+    object["predicted_step_seconds"] = row.predictedSeconds.map { .number($0) }
     object["loss"] = row.loss.map { .number($0) }
     object["grad_norm"] = row.gradientNorm.map { .number($0) }
     object["shares"] = .object(JSONObject(row.shares.map { (key: $0.name, value: .number($0.share)) }))

@@ -25,13 +25,16 @@ enum PlanCommand: RunnableCommand {
     "optimizer", "adamw|adamw8bit", default: TrainingConfiguration.OptimizerChoice.adamw, "What keeps the moments.")
   private static let longest = Option(flag: "longest", "Find the longest context that fits, too.")
 
+  private static let measure = Option(
+    flag: "measure", "Measure the device's rates again, which other work may have disturbed.")
+
   static let command = Command(
     name: "plan", summary: "Show what training would take: memory, part by part, and seconds of a step.",
     examples: ["phi-4 --quantization nf4 --memory 24GB --context 16384", "model.gguf --batch-size 4 --json"],
     arguments: [model.declaration],
     options: [
       memory.declaration, context.declaration, batchSize.declaration, rank.declaration, optimizer.declaration,
-      longest.declaration, JSONOption.json.declaration,
+      longest.declaration, measure.declaration, JSONOption.json.declaration,
     ] + ModelOptions.loading)
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -51,6 +54,7 @@ enum PlanCommand: RunnableCommand {
     let device = try DeviceSelection.device(
       arguments[ModelOptions.device], compute: arguments[ModelOptions.compute],
       threads: arguments[ModelOptions.threads], note: { StandardError.write("swiftlet: \($0)\n") })
+    if arguments[measure] { _ = try DeviceRates.known(on: device, for: configuration, again: true) }
     var lora = LoRAConfiguration()
     lora.rank = arguments[rank]
     let planner = try StepPlanning.planner(

@@ -15,10 +15,7 @@ struct ActivationSearch {
   func best(on device: any Device) -> (plan: ActivationPlan, seconds: Double)? {
     guard free > 0 else { return nil }
     var best: (plan: ActivationPlan, seconds: Double)?
-    let costs = StepCosts(
-      configuration: extent.configuration, rates: rates, tokens: extent.tokens, context: context,
-      operandBytes: Double(device.computeType.byteCount),
-      dequantizes: extent.storage[TargetModule.down.path(layer: 0)] == .nf4(resident: false))
+    let costs = StepCosts(extent, context: context, rates: rates, on: device)
     for tile in tiles {
       for headRows in [device.headRows, 256, 64] where headRows <= device.headRows {
         for roundsInputs in [false, true] {
@@ -84,11 +81,7 @@ struct ActivationSearch {
     let perHostLayer = floor.isOnHost ? least.host / max(count, 1) : 0
     let work = kinds.map { costs.again(keeping: $0, tiles: tiles) }
     let floorWork = costs.again(keeping: floor.keeps, tiles: tiles)
-    let fixed =
-      Double(count) * costs.layer(tiles: tiles)
-      + costs.ends(
-        headRows: base.headRows ?? device.headRows, embeddingOnHost: extent.storage.embeddingIsOnHost,
-        learned: Double(extent.parameterCount))
+    let fixed = Double(count) * costs.layer(tiles: tiles) + costs.ends(extent, base, on: device)
     var best: (counts: [Int], seconds: Double)?
     // The last kind keeps everything and takes what is left; the others are enumerated.
     func search(_ index: Int, _ left: Int, _ spent: Int, _ again: Double, _ counts: [Int]) {
@@ -96,10 +89,8 @@ struct ActivationSearch {
         let most = extra[index] > 0 ? min(left, (free - least.device - spent) / extra[index]) : left
         let atFloor = left - most
         guard !floor.isOnHost || atFloor * perHostLayer <= hostBudget else { return }
-        let compute = fixed + again + Double(atFloor) * floorWork
-        // Both ways, beside what is computed.
-        let travel = 2 * Double(atFloor * perHostLayer) / rates.host
-        let seconds = max(compute, travel) + (atFloor > 0 && floor.isOnHost ? 0.02 * compute : 0)
+        let seconds = costs.together(
+          fixed + again + Double(atFloor) * floorWork, hostBytes: atFloor * perHostLayer)
         if seconds < (best?.seconds ?? .infinity) { best = (counts + [most], seconds) }
         return
       }
@@ -115,9 +106,7 @@ struct ActivationSearch {
     let layers = [ActivationPlan.Layer](repeating: floor, count: count - more.count) + more
     let result = plan(layers)
     // Layers are not quite independent: what they share depends on which kinds there are.
-    guard extent.activationByteCounts(result, on: device).device <= free else {
-      return (plan(all), fixed + Double(count) * floorWork)
-    }
-    return (result, best.seconds)
+    let fitting = extent.activationByteCounts(result, on: device).device <= free ? result : plan(all)
+    return (fitting, costs.seconds(of: fitting, extent, on: device))
   }
 }

@@ -5,7 +5,10 @@ import Tensors
 
 extension DeviceRates {
   /// What is known of `device` for heads as the model's: measured at the first question, some seconds, and kept in a file.
-  public static func known(on device: any Device, for configuration: ModelConfiguration) throws -> DeviceRates {
+  /// - Parameter again: measured anew, whatever is known: other work may have disturbed what was measured before.
+  public static func known(
+    on device: any Device, for configuration: ModelConfiguration, again: Bool = false
+  ) throws -> DeviceRates {
     let heads = AttentionShape(
       heads: configuration.headCount, keyValueHeads: configuration.keyValueHeadCount,
       headDimension: configuration.headDimension)
@@ -13,7 +16,7 @@ extension DeviceRates {
     let path = cacheFolder.map { $0 + "/rates.json" }
     // A file that cannot be read or written is as good as none.
     var known = path.flatMap { try? readJSON($0) }?.object ?? JSONObject()
-    if let values = known[key], let rates = DeviceRates(values) { return rates }
+    if !again, let values = known[key], let rates = DeviceRates(values) { return rates }
     let rates = try measured(on: device, heads: heads)
     known[key] = rates.json
     if let path { try? writeAtomically(JSONValue.object(known).serialized() + "\n", to: path) }

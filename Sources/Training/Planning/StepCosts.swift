@@ -1,5 +1,6 @@
 import ModelFiles
 import Models
+import Tensors
 
 /// What a training step of a model costs on a device: seconds, from counts of operations and bytes and the device's rates.
 struct StepCosts {
@@ -12,6 +13,31 @@ struct StepCosts {
   let operandBytes: Double
   /// Whether matrices are dequantized for each use.
   let dequantizes: Bool
+
+  init(_ extent: TrainingExtent, context: Int, rates: DeviceRates, on device: any Device) {
+    configuration = extent.configuration
+    self.rates = rates
+    tokens = extent.tokens
+    self.context = context
+    operandBytes = Double(device.computeType.byteCount)
+    dequantizes = extent.storage[TargetModule.down.path(layer: 0)] == .nf4(resident: false)
+  }
+
+  /// Seconds of a step by `plan`.
+  func seconds(of plan: ActivationPlan, _ extent: TrainingExtent, on device: any Device) -> Double {
+    let tiles = plan.tile.map { (tokens + $0 - 1) / $0 } ?? 1
+    let layers = (0..<configuration.layerCount).reduce(0) { sum, index in
+      sum + layer(tiles: tiles) + again(keeping: plan[index].keeps, tiles: tiles)
+    }
+    return together(
+      layers + ends(extent, plan, on: device), hostBytes: extent.activationByteCounts(plan, on: device).host)
+  }
+
+  /// What is computed, and bytes that travel to the host and back beside it.
+  func together(_ compute: Double, hostBytes: Int) -> Double {
+    guard hostBytes > 0 else { return compute }
+    return max(compute, 2 * Double(hostBytes) / rates.host) + 0.02 * compute
+  }
 
   private func weights(_ modules: TargetModule...) -> Double {
     modules.reduce(0) { $0 + Double(configuration.size(of: $1).outputs) * Double(configuration.size(of: $1).inputs) }
@@ -68,13 +94,15 @@ struct StepCosts {
   }
 
   /// The head over all tokens, the embedding and the optimizer.
-  func ends(headRows: Int, embeddingOnHost: Bool, learned: Double) -> Double {
+  func ends(_ extent: TrainingExtent, _ plan: ActivationPlan, on device: any Device) -> Double {
+    let headRows = plan.headRows ?? device.headRows
+    let learned = Double(extent.parameterCount)
     let vocabulary = Double(configuration.vocabularySize)
     let chunks = (Double(tokens) / Double(max(headRows, 1))).rounded(.up)
     // Where few rows go through at once, each chunk reads the whole head.
     let head = max(
       2 * product(vocabulary * hidden), chunks * 2 * vocabulary * hidden * operandBytes / rates.elements)
-    let embedding = embeddingOnHost ? Double(tokens) * hidden * (4 / rates.host + 1e-9) : 0
+    let embedding = extent.storage.embeddingIsOnHost ? Double(tokens) * hidden * (4 / rates.host + 1e-9) : 0
     return head + elements(vocabulary * (8 + 2 * operandBytes)) + embedding + 36 * learned / rates.elements
   }
 }

@@ -85,3 +85,10 @@ public struct StepPlanner {
     return fitting
   }
 }
+
+extension TrainingExtent {
+  /// What a step by `plan` is expected to take: seconds, for documents of `context` tokens at the device's rates.
+  public func seconds(of plan: ActivationPlan, context: Int, rates: DeviceRates, on device: any Device) -> Double {
+    StepCosts(self, context: context, rates: rates, on: device).seconds(of: plan, self, on: device)
+  }
+}
