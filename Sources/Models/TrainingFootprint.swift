@@ -83,7 +83,8 @@ public struct TrainingExtent: Sendable {
     let moments = quantizesMoments ? 2 * (parameters + parameters / 64) : 8 * parameters
     return TrainingFootprint(
       layers: whole.matrices - ends, vocabulary: ends,
-      learned: parameters * (8 + device.computeType.byteCount) + moments, working: whole.working, activations: 0,
+      learned: parameters * (8 + device.computeType.byteCount) + moments,
+      working: whole.working + scratchByteCount(on: device), activations: 0,
       host: 0)
   }
 
@@ -95,6 +96,15 @@ public struct TrainingExtent: Sendable {
         let size = configuration.size(of: module)
         return sum + adapter.rank * (size.inputs + size.outputs) + (adapter.useDoRA ? 3 * size.outputs : 0)
       }
+  }
+
+  /// Bytes that a device with memory of its own allocates when a step first needs them: sums, losses, positions, and the copies
+  /// that dropout makes.
+  public func scratchByteCount(on device: any Device) -> Int {
+    guard device.memory != nil else { return 0 }
+    let dropped =
+      (adapter?.dropout ?? 0) > 0 ? tokens * (2 * configuration.intermediateSize + 4 * configuration.hiddenSize) : 0
+    return (16 << 20) + dropped
   }
 
   /// Bytes of a step's activations on the device and on the host.

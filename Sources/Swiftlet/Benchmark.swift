@@ -158,6 +158,7 @@ package final class Benchmark {
     let optimizer = try Optimizer(adapter, on: timed)
     let tokens = batch * length
     timed.limitMemory(to: memory)
+    defer { timed.limitMemory(to: nil) }
     let plan = try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory)
     try model.reserve(tokens: tokens, plan)
     let extent = TrainingExtent(

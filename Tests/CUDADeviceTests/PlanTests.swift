@@ -102,8 +102,8 @@ extension EmulatedDeviceTests {
           try model.reserve(tokens: 256, plan)
           _ = try step(model, adapter, batch([256], vocabulary: model.configuration.vocabularySize))
           let footprint = extent.footprint(plan, on: device)
-          // Norms, rotary tables, positions: small things.
-          let rest = device.peakBytes - footprint.total
+          // Norms, rotary tables, positions: small things, for which there is some room.
+          let rest = device.peakBytes - (footprint.total - extent.scratchByteCount(on: device))
           #expect(rest >= 0 && rest < 1 << 20, "\(footprint), \(device.peakBytes)")
           #expect(
             footprint.activations == model.activationByteCount(tokens: 256, plan))

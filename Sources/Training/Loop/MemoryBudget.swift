@@ -14,7 +14,7 @@ extension LanguageModel {
     case .all: return .inputs
     case .auto: break
     }
-    let free: Int
+    var free: Int
     if let memory = device.memory {
       // A little stays for what operations allocate when they first need it.
       free = min(memory.free - (512 << 20), budget.map { $0 - memory.used } ?? .max)
@@ -26,13 +26,16 @@ extension LanguageModel {
     } else {
       return .everything
     }
+    func extent(_ tokens: Int) -> TrainingExtent {
+      TrainingExtent(
+        configuration, storage: storage, adapter: adapter?.configuration, quantizesMoments: false, tokens: tokens)
+    }
+    free -= extent(tokens).scratchByteCount(on: device)
     if activationByteCount(tokens: tokens, .everything) <= free { return .everything }
     let rates = try DeviceRates.known(on: device, for: configuration)
     func search(_ tokens: Int) -> ActivationSearch {
       ActivationSearch(
-        extent: TrainingExtent(
-          configuration, storage: storage, adapter: adapter?.configuration, quantizesMoments: false, tokens: tokens),
-        context: min(context, tokens), free: free,
+        extent: extent(tokens), context: min(context, tokens), free: free,
         hostBudget: device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8, rates: rates)
     }
     if let found = search(tokens).best(on: device) { return found.plan }

@@ -103,7 +103,8 @@ public final class Trainer {
       return heldOut.examples.map { lengths[$0] }
     }
     let tokens = max(batches.schedule.mostTokens, configuration.batchSize * (evalLengths?.max() ?? 0))
-    model.device.limitMemory(to: configuration.memory)
+    // Answers take memory that no step does.
+    if configuration.samplePrompts.isEmpty { model.device.limitMemory(to: configuration.memory) }
     activationPlan = try model.activationPlan(
       configuration.recompute, tokens: tokens, context: max(data.counts.longest, evalData?.counts.longest ?? 0),
       budget: configuration.memory)
@@ -149,6 +150,7 @@ public final class Trainer {
   /// A step whose loss or gradient is not finite is skipped. More of them in a row than the configuration allows stop the run
   /// with an error; its folder then holds the checkpoints from before.
   public func run(onProgress: (TrainingProgress) -> TrainingDecision = { _ in .continue }) throws -> TrainingSummary {
+    defer { model.device.limitMemory(to: nil) }
     try folder.checkSpace(diskNeeds)
     var session = Session()
     var end = TrainingEnd.finished
