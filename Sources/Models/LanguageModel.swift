@@ -65,7 +65,7 @@ public final class LanguageModel {
       if isOnHost, checkpoint != nil {
         .onHost(try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden))
       } else if isOnHost {
-        .random
+        .drawn(width: shape.hidden)
       } else if headName == embeddingName {
         .onDevice(head)
       } else {
@@ -245,17 +245,23 @@ private enum TokenEmbedding {
   case onDevice(any FrozenMatrix)
   /// Among the parameters that learn: fp32 `[vocabulary, hidden]`.
   case learned(Tensor)
-  /// Nowhere: each row is drawn when it is asked for.
-  case random
+  /// Drawn: rows that tokens share, since nobody measures what they say.
+  case random([Float])
+
+  /// Drawn rows of `width` elements.
+  static func drawn(width: Int) -> TokenEmbedding {
+    var random = RandomSource(seed: 3407)
+    return .random((0..<256 * width).map { _ in Float(2 * random.uniform() - 1) })
+  }
 
   /// One token's row.
   func decode(_ token: Int32, width: Int, into row: UnsafeMutablePointer<Float>) throws {
     switch self {
     case .onHost(let tensor): try tensor.decode(rows: Int(token)..<Int(token) + 1, into: row)
     case .onDevice, .learned: break
-    case .random:
-      var random = RandomSource(seed: 3407, stream: UInt64(UInt32(bitPattern: token)))
-      for index in 0..<width { row[index] = Float(2 * random.uniform() - 1) }
+    case .random(let rows):
+      let first = Int(token) % (rows.count / width) * width
+      for index in 0..<width { row[index] = rows[first + index] }
     }
   }
 }
