@@ -47,7 +47,7 @@ let package = Package(
     // Rooms.
     room("JSONValues", []),
     room("CommandLineParsing", []),
-    room("Tensors", []),
+    room("Tensors", ["CBlockFormats"]),
     room("ModelFiles", ["Tensors", "JSONValues", "CBlockFormats"]),
     room("Hub", ["ModelFiles", "JSONValues", "CHub"]),
     room("Tokenization", ["JSONValues", "CPCRE2", "CTokenization"]),
@@ -95,14 +95,14 @@ let package = Package(
     tests(of: "JSONValues"),
     tests(of: "CommandLineParsing"),
     tests(of: "Tensors"),
-    tests(of: "ModelFiles", ["CBlockFormats", "JSONValues"]),
+    tests(of: "ModelFiles", ["CBlockFormats", "JSONValues", "Tensors"]),
     tests(of: "Hub", ["CHub", "ModelFiles"]),
     tests(of: "Tokenization", ["ModelFiles", "JSONValues", "CTokenization"]),
     tests(of: "Doctor", ["ModelFiles", "Tokenization", "JSONValues"]),
     tests(of: "CPUDevice", ["CPUKernels"]),
     tests(of: "Models", ["CPUDevice", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Training", ["CPUDevice", "Models", "ModelFiles", "JSONValues", "CZlib", "CZstd"]),
-    tests(of: "Quantization", ["CPUDevice", "Models", "ModelFiles", "JSONValues"]),
+    tests(of: "Quantization", ["CPUDevice", "Export", "Models", "ModelFiles", "Tensors", "JSONValues"]),
     tests(of: "Export", ["CPUDevice", "Models", "ModelFiles", "Training", "JSONValues"]),
     // A GPU that is not there: the kernels' sources built for the processor.
     .target(
@@ -112,7 +112,7 @@ let package = Package(
         .headerSearchPath("../../Sources/CUDAKernels/Kernels"),
       ]),
     tests(of: "CUDADevice", ["CUDAEmulator", "SelfTest", "Models", "ModelFiles", "Training", "JSONValues"]),
-    tests(of: "Swiftlet", ["Training", "CommandLineParsing", "FineTune"]),
+    tests(of: "Swiftlet", ["Export", "Training", "CommandLineParsing", "FineTune"]),
     tests(of: "SwiftletCLI", ["Hub", "JSONValues"]),
   ],
   swiftLanguageModes: [.v6]

@@ -43,12 +43,12 @@ final class CPUNF4Matrix: @unchecked Sendable {
       }
     }
     // Double quantization and back: the numbers are those of a checkpoint in NF4.
-    var (map, nestedCodes) = ([Float](repeating: 0, count: 256), [UInt8](repeating: 0, count: blocks))
+    var nestedCodes = [UInt8](repeating: 0, count: blocks)
     let length = NF4Blocks.nestedBlockLength
     var nested = [Float](repeating: 0, count: (blocks + length - 1) / length)
-    sl_dynamic_map(&map)
-    let offset = sl_quantize_absmax(absmax, Int64(blocks), map, &nestedCodes, &nested)
-    sl_decode_absmax(nestedCodes, nested, map, offset, Int64(length), 0, Int64(blocks), absmax)
+    let offset = sl_quantize_absmax(absmax, Int64(blocks), NF4.dynamicMap, &nestedCodes, &nested)
+    sl_decode_absmax(
+      nestedCodes, nested, NF4.dynamicMap, offset, Int64(length), 0, Int64(blocks), absmax)
   }
 
   private static func copy(

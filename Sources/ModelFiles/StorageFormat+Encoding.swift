@@ -54,3 +54,25 @@ extension StorageFormat {
     }
   }
 }
+
+extension StorageFormat {
+  /// What is left of floats, whole blocks of them, that were encoded and decoded again.
+  package func roundTrip(
+    _ floats: [Float], into others: inout [Float], of name: String, path: String
+  ) throws(ModelFileError) {
+    guard self != .float32 else {
+      others = floats
+      return
+    }
+    guard let decoder else { throw ModelFileError(path, "\(self.name) cannot be decoded") }
+    let blocks = floats.count / block.length
+    let bytes = UnsafeMutableRawPointer.allocate(byteCount: max(blocks * block.byteCount, 1), alignment: 64)
+    defer { bytes.deallocate() }
+    let result = floats.withUnsafeBufferPointer { floats in
+      Result { () throws(ModelFileError) in try encode(floats, into: bytes, of: name, path: path) }
+    }
+    try result.get()
+    if others.count != floats.count { others = floats }
+    others.withUnsafeMutableBufferPointer { if let base = $0.baseAddress { decoder(bytes, Int64(blocks), base) } }
+  }
+}

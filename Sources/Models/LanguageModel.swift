@@ -89,6 +89,12 @@ public final class LanguageModel {
     }
   }
 
+  /// Bytes of all matrices on the device.
+  package var matrixByteCount: Int {
+    blocks.reduce(head.byteCount) { sum, block in TargetModule.allCases.reduce(sum) { $0 + block[$1].matrix.byteCount }
+    }
+  }
+
   // MARK: Adapter
 
   /// Makes an adapter of all zeros for this model; it takes effect when attached.

@@ -90,7 +90,7 @@ final class TrainingPass {
     }
     let loss = try head(batch, x, documents, scales, draw: observer?.draw)
     let gradients = gradients(rows, workspace: try workspace(for: context))
-    for (index, block) in model.blocks.enumerated().reversed() {
+    for (index, block) in model.blocks.enumerated().reversed() where index >= observer?.lowestLayer ?? 0 {
       let place = layout.hostPlace(of: index)
       if let place, place < layout.hostLayers.count - 2 { try hostStore?.wait(place) }
       let again = BlockRecomputation(

@@ -33,7 +33,10 @@ public struct BitsAndBytesExport: Sendable {
   /// The format that the weights were stored in when they had been quantized before (a GGUF's blocks); quantizing again
   /// loses more than it needs to.
   public let earlierQuantization: StorageFormat?
-  let checkpoint: Checkpoint
+  /// The choices that were compared by their true KL divergence; empty where none were.
+  public internal(set) var finalists: [Finalist] = []
+  /// What is quantized.
+  public let checkpoint: Checkpoint
   var tensors: [QuantizedTensorPlan]
   private let architecture: String
   private let type: StorageFormat?

@@ -1,4 +1,3 @@
-import CBlockFormats
 import CPUDevice
 import CPUKernels
 import ModelFiles
@@ -35,17 +34,14 @@ enum CalibrationSums {
     let result = Tensor(
       try host.allocate(byteCount: rows.count * rows.width * dtype.byteCount), rows: rows.count, columns: rows.width,
       dtype: dtype)
-    let absmax = matrix.absmax.decoded
+    let decoder = NF4Decoder(matrix)
     let pieces = rows.pieces
     try parallel(tasks: pieces.count) { task in
       let piece = pieces[task]
       let values = try rows.decoded(piece)
       var errors = [Float](repeating: 0, count: values.count)
       let first = piece.lowerBound * rows.width
-      let length = NF4Encoder.blockLength
-      let scales = Array(absmax[first / length..<(first + values.count + length - 1) / length])
-      sl_decode_nf4(
-        matrix.codes, scales, Int64(length), Int64(first), Int64(values.count), SL_ROUND_NOT, &errors)
+      decoder.decode(first..<first + values.count, into: &errors)
       for index in errors.indices { errors[index] -= values[index] }
       let target = UnsafeMutableRawPointer(bitPattern: result.address).map { $0 + first * dtype.byteCount }
       sl_copy(

@@ -25,12 +25,14 @@ extension BitsAndBytesExport {
   ///
   /// - Parameters:
   ///   - calibration: nil only for `Rounding.nearest`.
+  ///   - blocks: the blocks whose layers are meant; nil: all.
   ///   - onProgress: receives the number of layers done.
   public mutating func quantize(
-    _ rounding: Rounding, _ calibration: Calibration?, onProgress: (Int) throws -> Void = { _ in }
+    _ rounding: Rounding, _ calibration: Calibration?, blocks: Range<Int>? = nil,
+    onProgress: (Int) throws -> Void = { _ in }
   ) throws {
     self.rounding = rounding
-    for index in layers.indices {
+    for index in layers.indices where blocks?.contains(layers[index].layer) ?? true {
       let layer = layers[index]
       let plan = tensors[layer.tensor].plan
       let matrix = try NF4Matrix(
@@ -51,23 +53,30 @@ extension BitsAndBytesExport {
     }
   }
 
-  /// Keeps those linear layers in 16 bits that save most, in `percent` more bytes than all in four bits take.
-  public mutating func keepBest(percent: Double, by measure: LayerMeasure = .estimate, seed: UInt64 = 3407) throws {
+  /// The bytes that `percent` more than all in four bits are; throws where nothing or everything could be kept.
+  @discardableResult
+  public func budget(percent: Double) throws -> Int {
     guard percent > 0, percent.isFinite else { throw QuantizationError("--budget must be above 0 per cent") }
     let costs = layers.map(\.extraByteCount)
-    let all = costs.reduce(0, +)
-    guard let smallest = costs.min() else { return }
+    guard let smallest = costs.min() else { throw QuantizationError("the model has no linear layers to quantize") }
     func share(_ bytes: Int) -> String { "\((Double(bytes) / Double(plainByteCount) * 1000).rounded(.up) / 10)" }
     let limit = percent / 100 * Double(plainByteCount)
+    let all = costs.reduce(0, +)
     guard limit < Double(all) else {
       throw QuantizationError(
         "a budget of \(percent)% keeps every layer in 16 bits (that takes \(share(all))%): there is nothing to quantize"
       )
     }
-    let budget = Int(limit)
-    guard budget >= smallest else {
+    guard Int(limit) >= smallest else {
       throw QuantizationError("a budget of \(percent)% keeps nothing: the smallest layer takes \(share(smallest))%")
     }
+    return Int(limit)
+  }
+
+  /// Keeps those linear layers in 16 bits that save most, in `percent` more bytes than all in four bits take.
+  public mutating func keepBest(percent: Double, by measure: LayerMeasure = .estimate, seed: UInt64 = 3407) throws {
+    let budget = try budget(percent: percent)
+    let costs = layers.map(\.extraByteCount)
     let chosen: Set<Int>
     switch measure {
     case .estimate: chosen = Knapsack.choose(costs: costs, values: layers.map { $0.predictedKL ?? 0 }, budget: budget)

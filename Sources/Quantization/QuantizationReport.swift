@@ -15,6 +15,7 @@ public struct QuantizationReport: Sendable {
   private let rounding: Rounding
   private let plainByteCount: Int
   private let byteCount: Int
+  private let finalists: [Finalist]
 
   /// The report of an export.
   public init(
@@ -28,6 +29,7 @@ public struct QuantizationReport: Sendable {
     rounding = export.rounding
     plainByteCount = export.plainByteCount
     byteCount = export.byteCount
+    finalists = export.finalists
   }
 
   /// The sum of the predicted KL of all layers in four bits: of all, and of those that are quantized.
@@ -58,6 +60,13 @@ public struct QuantizationReport: Sendable {
       "budget_percent": number(budget), "calibration_tokens": .integer(calibrationTokens),
       "nf4_bytes": .integer(plainByteCount), "bytes": .integer(byteCount),
       "predicted_kl": .number(predictedKL.asChosen), "predicted_kl_all_quantized": .number(predictedKL.allQuantized),
+      "finalists": .array(
+        finalists.map {
+          [
+            "kept": .array($0.kept.sorted().map { .string($0) }), "predicted_kl": .number($0.predictedKL),
+            "measured_kl": number($0.measuredKL),
+          ]
+        }),
       "layers": .array(
         zip(layers, ranks).map { layer, rank in
           [
@@ -109,13 +118,21 @@ public struct QuantizationReport: Sendable {
       <p>Method \(method), rounding \(rounding.rawValue), \(calibrationTokens) tokens of calibration.
       \(kept.count) of \(layers.count) layers stay in 16 bits (outlined): \(byteCount) bytes, \(decimal(more, 2))% more
       than all in four bits. Predicted KL \(decimal(predictedKL.asChosen, 4)) nats per token,
-      \(decimal(predictedKL.allQuantized, 4)) with all in four bits.</p>
+      \(decimal(predictedKL.allQuantized, 4)) with all in four bits.\(checked)</p>
       <p>Each cell is a linear layer; its number is the KL, in thousandths of a nat, that quantizing it alone is predicted to
       cost. The darker, the more it costs for its bytes.</p>
       <table><tr><th>layer</th>\(heads)</tr>
       \(rows)</table></html>
 
       """
+  }
+
+  /// What the finalists' true divergences were, as a sentence of the page.
+  private var checked: String {
+    let found = finalists.compactMap(\.measuredKL).sorted()
+    guard let best = found.first, let worst = found.last else { return "" }
+    return " Of \(found.count) near choices, measured on text that calibration did not read, this one is the best: "
+      + "\(decimal(best, 4)), the others up to \(decimal(worst, 4))."
   }
 
   private func cell(_ layer: LinearLayer, low: Double, high: Double) -> String {

@@ -422,11 +422,3 @@ import Tokenization
     }
   }
 }
-
-extension JSONObject {
-  fileprivate func merged(_ other: JSONObject) -> JSONObject {
-    var result = self
-    for (key, value) in other { result[key] = value }
-    return result
-  }
-}

@@ -1,5 +1,6 @@
 import CBlockFormats
 import JSONValues
+import Tensors
 import TestSupport
 import Testing
 
@@ -50,7 +51,7 @@ import Testing
   }
 
   @Test func theMapIsBitsandbytes() throws {
-    #expect(bits(DoubleQuantizedAbsmax.map) == bits(try floats("dynamic_map")))
+    #expect(bits(NF4.dynamicMap) == bits(try floats("dynamic_map")))
   }
 
   @Test func whatLiesOnABorderTakesTheCodeBelow() {
@@ -79,7 +80,7 @@ import Testing
       let scale = absmax[index / 64]
       #expect(values[index / 64 * 64..<index / 64 * 64 + 64].allSatisfy { abs($0) <= scale })
       let code = Int(codes[index / 2] >> (index % 2 == 0 ? 4 : 0) & 15)
-      let distances = NF4Serialization.values.map { abs(Double($0) * Double(scale) - Double(value)) }
+      let distances = NF4.values.map { abs(Double($0) * Double(scale) - Double(value)) }
       #expect(distances[code] <= (distances.min() ?? 0) + 1e-6)
     }
   }
@@ -96,8 +97,8 @@ import Testing
     let name = "model.layers.0.mlp.down_proj.weight"
     var tensors: [(String, String, [Int], [UInt8])] = [
       (name + ".nested_absmax", "F32", [1], GGUFBuilder.bytes([0.25])),
-      (name + ".nested_quant_map", "F32", [256], GGUFBuilder.bytes(DoubleQuantizedAbsmax.map)),
-      (name + ".quant_map", "F32", [16], GGUFBuilder.bytes(NF4Serialization.values)),
+      (name + ".nested_quant_map", "F32", [256], GGUFBuilder.bytes(NF4.dynamicMap)),
+      (name + ".quant_map", "F32", [16], GGUFBuilder.bytes(NF4.values)),
       (name, "U8", [128, 1], (0..<128).map { UInt8($0) }),
       (name + ".absmax", "U8", [4], [0, 127, 200, 255]),
       (name + ".quant_state.bitsandbytes__nf4", "U8", [state.utf8.count], Array(state.utf8)),

@@ -2,6 +2,7 @@ import CPUDevice
 import JSONValues
 import ModelFiles
 import Models
+import Tensors
 import TestSupport
 import Testing
 
@@ -44,7 +45,7 @@ import Testing
     }
     let decoded = DoubleQuantizedAbsmax(absmax).decoded
     func nearest(_ x: Double) -> Float {
-      NF4Serialization.values.min { abs(Double($0) - x) < abs(Double($1) - x) } ?? 0
+      NF4.values.min { abs(Double($0) - x) < abs(Double($1) - x) } ?? 0
     }
     return values.indices.map { index in
       let x = Double(values[index]) / max(Double(absmax[index / 64]), 1e-38)

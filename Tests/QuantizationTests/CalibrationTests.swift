@@ -117,6 +117,110 @@ import Testing
     }
   }
 
+  @Test func layerByLayerIsAllAtOnce() throws {
+    let folder = try TemporaryFolder()
+    try TinyModel(changing: Self.wide, seed: 9).write(to: folder)
+    let checkpoint = try Checkpoint.open(path: folder.path)
+    let tokens = (0..<3 * Calibrator.window).map { Int32($0 * 11 % 24) }
+    let calibrator = Calibrator(try LanguageModel(checkpoint, on: CPUDevice()), checkpoint)
+    let whole = try calibrator.read(tokens, correlated: 0..<2)
+    #expect(whole.hasCorrelations(of: 0..<2))
+    var parts = try calibrator.read(tokens)
+    #expect(parts.sensitivities == whole.sensitivities && !parts.hasCorrelations(of: 0..<1))
+    for block in [1, 0] {
+      let found = try calibrator.read(tokens, correlated: block..<block + 1, measures: false)
+      // Blocks above and below are not looked at.
+      #expect(found.inputs.count == 4 && found.sensitivities.isEmpty)
+      parts = parts.addingCorrelations(of: found)
+    }
+    for (group, statistics) in whole.inputs {
+      #expect(parts.inputs[group]?.correlations == statistics.correlations)
+      #expect(parts.inputs[group]?.moments == statistics.moments)
+    }
+  }
+
+  @Test func memoryIsBoundedByReadingMoreOften() throws {
+    let folder = try TemporaryFolder()
+    try TinyModel(changing: Self.wide.merged(["num_hidden_layers": 7])).write(to: folder)
+    let checkpoint = try Checkpoint.open(path: folder.path)
+    let calibrator = Calibrator(try LanguageModel(checkpoint, on: CPUDevice()), checkpoint)
+    let memory = calibrator.memory(for: .compensated)
+    // Three inputs of 64 and one of 128.
+    #expect(memory.correlationsOfBlock == 4 * (3 * 64 * 64 + 128 * 128))
+    #expect(memory.activations > 0 && memory.backwardMatrices > 0 && memory.codes > 0)
+    #expect(memory.passes(within: memory.byteCount(blocksAtOnce: 1) - 1) == nil)
+    #expect(memory.passes(within: memory.byteCount(blocksAtOnce: 1)) == (0..<7).map { $0..<$0 + 1 })
+    #expect(memory.passes(within: memory.byteCount(blocksAtOnce: 3)) == [0..<2, 2..<4, 4..<7])
+    #expect(memory.passes(within: .max / 2) == [0..<7])
+    let plain = calibrator.memory(for: .nearest)
+    #expect(plain.passes(within: .max / 2) == [] && plain.passes(within: 1000) == nil && plain.codes == 0)
+  }
+
+  @Test func measurementsAreKeptForOtherBudgets() throws {
+    let folder = try TemporaryFolder()
+    try TinyModel(changing: Self.wide, seed: 10).write(to: folder)
+    let checkpoint = try Checkpoint.open(path: folder.path)
+    let tokens = (0..<2 * Calibrator.window).map { Int32($0 * 13 % 24) }
+    let found = try Calibrator(LanguageModel(checkpoint, on: CPUDevice()), checkpoint).read(tokens)
+    let path = folder.path + "/measured"
+    try found.save(to: path, of: checkpoint, text: tokens)
+    let read = try Calibration(contentsOf: path, of: checkpoint, text: tokens)
+    #expect(read.changes == found.changes && read.tokens == found.tokens && read.inputs.count == found.inputs.count)
+    for (group, statistics) in found.inputs { #expect(read.inputs[group]?.moments == statistics.moments) }
+    func message(_ work: () throws -> Calibration) throws -> String {
+      try #require(throws: ModelFileError.self) { _ = try work() }.description
+    }
+    #expect(
+      try message { try Calibration(contentsOf: path, of: checkpoint, text: Array(tokens.dropLast())) }
+        .contains("another text"))
+    let other = try TemporaryFolder()
+    try TinyModel(changing: Self.wide, seed: 11).write(to: other)
+    #expect(
+      try message { try Calibration(contentsOf: path, of: Checkpoint.open(path: other.path)) }.contains("other weights")
+    )
+    #expect(
+      try message { try Calibration(contentsOf: folder.path + "/model.safetensors", of: checkpoint) }
+        .contains("no measurements"))
+    // Cut, and with a number that is no sum of squares.
+    let bytes = try #require(try? MappedFile.contents(of: path))
+    _ = try folder.write("cut", Array(bytes.dropLast(100)))
+    #expect(throws: ModelFileError.self) {
+      _ = try Calibration(contentsOf: folder.path + "/cut", of: checkpoint)
+    }
+    _ = try folder.write("odd", bytes.dropLast(4) + [0, 0, 0xC0, 0x7F])
+    #expect(
+      try message { try Calibration(contentsOf: folder.path + "/odd", of: checkpoint) }.contains("no sums of squares"))
+  }
+
+  @Test func finalistsAreMeasuredAsTheyAreWritten() throws {
+    let folder = try TemporaryFolder()
+    try TinyModel(changing: Self.wide.merged(["num_hidden_layers": 4]), seed: 12).write(to: folder)
+    var random = SeededRandom(seed: 13)
+    let tokens = (0..<14 * Calibrator.window).map { _ in Int32.random(in: 0..<24, using: &random) }
+    let (read, held) = (Array(tokens[..<(12 * Calibrator.window)]), Array(tokens[(12 * Calibrator.window)...]))
+    let checkpoint = try Checkpoint.open(path: folder.path)
+    let model = try LanguageModel(checkpoint, on: CPUDevice(compute: .float32))
+    for rounding in [Rounding.searched, .nearest] {
+      var export = try BitsAndBytesExport(of: folder.path)
+      let calibration = try export.calibrate(model, on: read, correlates: false)
+      try export.quantize(rounding, calibration)
+      let choices = try export.finalists(percent: 40, calibration, count: 5)
+      #expect(choices.count > 1 && Set(choices.map(\.kept)).count == choices.count)
+      var predicted = export
+      try predicted.keepBest(percent: 40)
+      #expect(Set(predicted.layers.filter(\.isKept).map(\.name)) == choices[0].kept)
+      #expect(choices.allSatisfy { $0.predictedKL >= choices[0].predictedKL - 1e-12 })
+      try export.keepBest(of: choices, by: LanguageModel(checkpoint, on: CPUDevice(compute: .float32)), on: held)
+      let kept = Set(export.layers.filter(\.isKept).map(\.name))
+      let best = try #require(export.finalists.min { ($0.measuredKL ?? 0) < ($1.measuredKL ?? 0) })
+      #expect(best.kept == kept && export.finalists.count == choices.count)
+      let output = "\(folder.path)/\(rounding)"
+      try export.write(to: output)
+      let written = try divergence(output, from: model, held)
+      #expect(abs(try #require(best.measuredKL) / written - 1) < 1e-3, "\(best) \(written)")
+    }
+  }
+
   @Test func tooLittleTextIsRefused() throws {
     let folder = try TemporaryFolder()
     try TinyModel(changing: Self.wide).write(to: folder)

@@ -20,6 +20,31 @@ import Testing
     }
   }
 
+  @Test func theBestOfAllChoices() throws {
+    for _ in 0..<200 {
+      let items = (0..<Int.random(in: 1...5)).map { _ in
+        (0..<Int.random(in: 1...4)).map { _ in
+          Knapsack.Option(cost: .random(in: 1...40), loss: .random(in: 0...1))
+        }
+      }
+      let budget = Int.random(in: 10...150)
+      var best = Double.infinity
+      func visit(_ item: Int, _ cost: Int, _ loss: Double) {
+        if cost > budget { return }
+        guard item < items.count else { return best = min(best, loss) }
+        for option in items[item] { visit(item + 1, cost + option.cost, loss + option.loss) }
+      }
+      visit(0, 0, 0)
+      guard let chosen = Knapsack.choose(items, budget: budget) else {
+        #expect(best == .infinity)
+        continue
+      }
+      let taken = zip(items, chosen).map { $0[$1] }
+      #expect(taken.reduce(0) { $0 + $1.cost } <= budget)
+      #expect(abs(taken.reduce(0) { $0 + $1.loss } - best) < 1e-9)
+    }
+  }
+
   @Test func edges() {
     #expect(Knapsack.choose(costs: [], values: [], budget: 5).isEmpty)
     #expect(Knapsack.choose(costs: [3], values: [1], budget: 0).isEmpty)

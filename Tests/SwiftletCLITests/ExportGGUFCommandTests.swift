@@ -41,6 +41,42 @@ struct ExportGGUFCommandTests {
     #expect(try names(folder.path) == ["Modelfile", "tiny-q8_0.gguf", "tiny.gguf"])
   }
 
+  @Test func dynamicChoosesTypes() throws {
+    let folder = try TemporaryFolder()
+    try TinyModel(
+      changing: Self.sizes.merged(["hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3])
+    ).write(to: folder)
+    try TinyTokenizer.write(to: folder)
+    let text = try folder.write("text", String(repeating: "hello world 12 and so on. ", count: 400))
+    func export(_ name: String, _ words: [String]) throws -> Int {
+      let path = folder.path + "/" + name
+      let result = try swiftlet(
+        ["export", folder.path, "--format", "gguf", "--type", "q4_0", "--output", path] + words)
+      #expect(result.status == 0, "\(result.errors)")
+      if words.contains("--dynamic") { #expect(result.errors.contains("q4_0 alone is predicted to have a KL of")) }
+      return try #require(FileManager.default.attributesOfItem(atPath: path)[.size] as? Int)
+    }
+    let plain = try export("plain/x.gguf", [])
+    let calibrated = ["--dynamic", "--calibration", text, "--measurements", folder.path + "/measured"]
+    #expect(try export("a/x.gguf", calibrated) <= plain + 64)
+    let larger = try export("b/x.gguf", ["--dynamic", "--measurements", folder.path + "/measured", "--budget", "30"])
+    #expect(larger > plain && Double(larger) < 1.3 * Double(plain) + 64)
+    func message(_ words: [String]) throws -> String {
+      let result = try swiftlet(["export", folder.path, "--output", folder.path + "/c/x.gguf"] + words)
+      #expect(result.status == 2, "\(words) \(result.errors)")
+      #expect(!FileManager.default.fileExists(atPath: folder.path + "/c"))
+      return result.errors.split(separator: "\n").last.map(String.init) ?? ""
+    }
+    #expect(try message(["--dynamic"]).hasSuffix("--dynamic goes with --format gguf"))
+    #expect(try message(["--budget", "5", "--format", "gguf"]).hasSuffix("--budget goes with --dynamic"))
+    let gguf = ["--format", "gguf", "--dynamic"]
+    #expect(try message(gguf).contains("--dynamic needs a type of fewer than 16 bits"))
+    #expect(try message(gguf + ["--type", "q4_0"]).contains("--calibration is missing"))
+    #expect(
+      try message(gguf + ["--type", "q4_0", "--budget", "900", "--measurements", folder.path + "/measured"])
+        .contains("there is nothing to choose"))
+  }
+
   @Test func mistakesAreOneLine() throws {
     let (home, folder) = (try model(), try TemporaryFolder())
     func message(_ words: [String]) throws -> String {

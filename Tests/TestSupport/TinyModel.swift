@@ -138,3 +138,12 @@ public struct TinyModel: Sendable {
     _ = try folder.write(place + "model.safetensors", GGUFBuilder.bytes(UInt64(head.count)) + head + data)
   }
 }
+
+extension JSONObject {
+  /// The object with other values of some keys.
+  public func merged(_ changes: JSONObject) -> JSONObject {
+    var result = self
+    for (key, value) in changes { result[key] = value }
+    return result
+  }
+}

@@ -34,11 +34,13 @@ public struct GGUFExport: Sendable {
   let addsBOS: Bool
   /// What the model's card and licence say.
   let card: ModelCard
+  /// The model's own tensors under llama.cpp's names, and their bytes.
+  package private(set) var contents: [(tensor: MergedTensor, name: String, format: StorageFormat, byteCount: Int)] = []
   private let metadata: [(key: String, value: GGUFValue)]
   private let tensors: [GGUFTensor]
   private let fallbackCount: Int
 
-  /// Bytes of weights that will be read.
+  /// Bytes of all tensors.
   public var byteCount: Int { tensors.reduce(0) { $0 + $1.byteCount } }
 
   /// Reads a model and checks all that can be known before a byte is written: that llama.cpp has the architecture and the
@@ -75,10 +77,11 @@ public struct GGUFExport: Sendable {
         of: name, shape: tensor.shape, layerCount: model.layerCount, isTied: model.tiesEmbeddings,
         sharesValues: sharesValues)
       if formats[name] == nil, usual != .float32, GGUFType.isFallback(usual, type) { fallbackCount += 1 }
-      tensors.append(
-        try GGUFTensor(
-          tensor, name: name, format: formats[name] ?? usual, pairing: description.pairing(tensor.name),
-          checkpoint: checkpoint))
+      let format = formats[name] ?? usual
+      let stored = try GGUFTensor(
+        tensor, name: name, format: format, pairing: description.pairing(tensor.name), checkpoint: checkpoint)
+      tensors.append(stored)
+      contents.append((tensor, name, format, stored.byteCount))
     }
     if let name = unused.sorted().first {
       throw ModelFileError(path, "the model has no tensor '\(name)', for which a format is given")

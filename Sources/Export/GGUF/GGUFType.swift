@@ -7,6 +7,9 @@ public enum GGUFType: String, Sendable, CaseIterable {
   /// The names, for messages.
   public static let names = allCases.map(\.rawValue).joined(separator: ", ")
 
+  /// Whether every number is stored by itself.
+  public var holdsFloats: Bool { format.block.length == 1 }
+
   /// `general.file_type`: llama.cpp's number of the type.
   var fileType: UInt32 {
     switch self {

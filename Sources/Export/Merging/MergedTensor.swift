@@ -23,6 +23,9 @@ public struct MergedTensor: Sendable {
   /// The tensors that it is made of, one above the other.
   let parts: [Part]
 
+  /// The stored tensors that it is made of, one above the other, without what adapters add.
+  package var storedParts: [StoredTensor] { parts.map(\.stored) }
+
   /// How its numbers are stored in the model; `nil` where its parts differ.
   public var storedFormat: StorageFormat? {
     parts.allSatisfy { $0.stored.format == parts.first?.stored.format } ? parts.first?.stored.format : nil

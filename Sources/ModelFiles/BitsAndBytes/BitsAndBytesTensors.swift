@@ -1,3 +1,5 @@
+import Tensors
+
 /// Puts the tensors in which bitsandbytes stores a quantized matrix together again.
 ///
 /// Beside `X.weight`, which holds the codes, lie `X.weight.absmax`, `X.weight.quant_map`,
@@ -64,7 +66,7 @@ enum BitsAndBytesTensors {
     let codes = try part("", nil, byteCount: count / 2 + count % 2)
     let blocks = count / state.blockLength + (count % state.blockLength == 0 ? 0 : 1)
     let values = try part(".quant_map", .float32, byteCount: 64).decoded()
-    guard zip(values, NF4Serialization.values).allSatisfy({ abs($0 - $1) < 1e-6 }) else {
+    guard zip(values, NF4.values).allSatisfy({ abs($0 - $1) < 1e-6 }) else {
       throw wrong("has a quant_map that is not NF4's")
     }
     let absmax: NF4Storage.Absmax

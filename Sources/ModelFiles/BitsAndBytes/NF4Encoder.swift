@@ -1,4 +1,5 @@
 import CBlockFormats
+import Tensors
 
 /// Quantizes a matrix to NF4 while its rows come in.
 public struct NF4Encoder {
@@ -60,12 +61,6 @@ public struct NF4Encoder {
 public struct DoubleQuantizedAbsmax: Sendable, Equatable {
   /// Absmax values that share a scale.
   public static let blockLength = 256
-  /// What the codes stand for, as parts of a scale: bitsandbytes' signed dynamic map of 256 ascending values.
-  public static let map: [Float] = [Float](unsafeUninitializedCapacity: 256) { values, count in
-    if let base = values.baseAddress { sl_dynamic_map(base) }
-    count = 256
-  }
-
   /// One code for each block.
   public let codes: [UInt8]
   /// The largest distance from the offset among 256 blocks.
@@ -77,7 +72,7 @@ public struct DoubleQuantizedAbsmax: Sendable, Equatable {
   public init(_ absmax: [Float]) {
     var codes = [UInt8](repeating: 0, count: absmax.count)
     var scales = [Float](repeating: 0, count: (absmax.count + Self.blockLength - 1) / Self.blockLength)
-    offset = sl_quantize_absmax(absmax, Int64(absmax.count), Self.map, &codes, &scales)
+    offset = sl_quantize_absmax(absmax, Int64(absmax.count), NF4.dynamicMap, &codes, &scales)
     self.codes = codes
     self.scales = scales
   }
@@ -87,7 +82,7 @@ public struct DoubleQuantizedAbsmax: Sendable, Equatable {
     [Float](unsafeUninitializedCapacity: codes.count) { values, count in
       count = codes.count
       guard let target = values.baseAddress, count > 0 else { return }
-      sl_decode_absmax(codes, scales, Self.map, offset, Int64(Self.blockLength), 0, Int64(count), target)
+      sl_decode_absmax(codes, scales, NF4.dynamicMap, offset, Int64(Self.blockLength), 0, Int64(count), target)
     }
   }
 }

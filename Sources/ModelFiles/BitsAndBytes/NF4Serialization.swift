@@ -1,4 +1,5 @@
 import CBlockFormats
+import Tensors
 
 /// The tensors that bitsandbytes stores a matrix in NF4 as, with double quantization.
 public enum NF4Serialization {
@@ -43,15 +44,12 @@ public enum NF4Serialization {
     }
     try append(absmax.codes, ".absmax")
     try writer.append(absmax.scales, to: name + ".nested_absmax")
-    try writer.append(DoubleQuantizedAbsmax.map, to: name + ".nested_quant_map")
-    try writer.append(values, to: name + ".quant_map")
+    try writer.append(NF4.dynamicMap, to: name + ".nested_quant_map")
+    try writer.append(NF4.values, to: name + ".quant_map")
     var state = QuantState.bytes(shape: shape, originalFormat: originalFormat, nestedOffset: absmax.offset)
     let room = stateByteCount(shape, originalFormat)
     guard state.count <= room else { throw ModelFileError(name, "has an offset of too many digits") }
     state += repeatElement(0x20, count: room - state.count)
     try append(state, QuantState.suffix)
   }
-
-  /// What the sixteen codes stand for, as parts of an absmax.
-  public static let values: [Float] = withUnsafeBytes(of: sl_nf4_values) { Array($0.bindMemory(to: Float.self)) }
 }

@@ -9,18 +9,25 @@ extension ExportCommand {
   /// - Parameters:
   ///   - path: The name of the file, or a folder to make.
   ///   - adapters: Folders of adapters, or of runs with checkpoints.
-  static func writeGGUF(of model: String, adapters: [String], type: GGUFType, to path: String) throws {
+  ///   - formats: Tensors that are stored otherwise than `type` says; asked for when all else is known to be sound.
+  static func writeGGUF(
+    of model: String, adapters: [String], type: GGUFType, to path: String, formats: () throws -> [String: StorageFormat]
+  ) throws {
     let name = path.hasSuffix(".gguf") ? path : "\(path)/\(GGUFNames.file(of: model, type))"
     let (folder, file) = GGUFNames.split(name)
     let modelfile = "\(folder)/Modelfile"
-    let export = try readingInput {
+    var (export, loaded) = try readingInput {
       if access(name, F_OK) == 0 { throw ModelFileError(name, "this exists already; choose another --output") }
       try Modelfile.requireReplaceable(modelfile)
       let configuration = try Checkpoint.open(path: model).configuration
       let loaded = try adapters.map {
         try AdapterFile.load(folder: AdapterExport.adapterFolder(in: $0), for: configuration)
       }
-      return try GGUFExport(of: model, adapters: loaded, type: type)
+      return (try GGUFExport(of: model, adapters: loaded, type: type), loaded)
+    }
+    let own = try formats()
+    if !own.isEmpty {
+      export = try readingInput { try GGUFExport(of: model, adapters: loaded, type: type, formats: own) }
     }
     for remark in export.remarks { StandardError.write("swiftlet: \(remark)\n") }
     if name != path, mkdir(path, 0o777) != 0, errno != EEXIST { throw ModelFileError(path, "cannot make the folder") }

@@ -18,6 +18,13 @@ enum ExportCommand: RunnableCommand {
   private static let layout = Option<Conversion.Layout?>(
     "to", "llama|phi3",
     "How projections are stored: each by itself, or fused as Phi-3 has them; a merged model's stay as they are.")
+  private static let dynamic = Option(
+    flag: "dynamic",
+    "GGUF: measure what each layer's type costs, and give each the type that lets all together lose least in the bytes of "
+      + "--type. Takes --calibration or --measurements.")
+  private static let budget = Option<Double?>(
+    "budget", "PERCENT", in: 0...1000,
+    "How many per cent more bytes than --type alone --dynamic may take; 0 when not given.")
   private static let output = Option<String?>("output", aliases: ["output-dir", "o"], "PATH", "Where to write.")
 
   static let command = Command(
@@ -26,17 +33,20 @@ enum ExportCommand: RunnableCommand {
       "model.gguf --adapter run/checkpoints/step-000100 --format adapter --output adapter",
       "phi-4 --adapter run --format merged --output phi-4-tuned",
       "phi-4 --adapter run --format gguf --type q4_k_m --output phi-4-tuned.gguf",
+      "phi-4-tuned --format gguf --type q4_k_m --dynamic --calibration wiki.txt --output phi-4-tuned.gguf",
     ],
     arguments: [ModelOptions.model.declaration],
     options: [
-      ModelOptions.adapters.declaration, format.declaration, type.declaration, layout.declaration, output.declaration,
-      ModelOptions.strict.declaration,
-    ])
+      ModelOptions.adapters.declaration, format.declaration, type.declaration, dynamic.declaration, budget.declaration,
+      layout.declaration, output.declaration, ModelOptions.strict.declaration,
+    ] + CalibrationOptions.declarations + ModelOptions.machine)
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[output], !path.isEmpty else {
       throw InputFailure("--output is missing; name a folder, or for a GGUF a file")
     }
+    if arguments[dynamic], arguments[format] != .gguf { throw InputFailure("--dynamic goes with --format gguf") }
+    if arguments[budget] != nil, !arguments[dynamic] { throw InputFailure("--budget goes with --dynamic") }
     switch arguments[format] {
     case .adapter: try writeAdapter(arguments, to: path)
     case .merged: try writeMerged(arguments, to: path)
@@ -95,7 +105,10 @@ enum ExportCommand: RunnableCommand {
       return model
     }
     ModelOptions.remarkBases(of: adapters, for: arguments[ModelOptions.model])
-    try writeGGUF(of: model, adapters: adapters, type: arguments[type] ?? .f16, to: path)
+    let type = arguments[type] ?? .f16
+    try writeGGUF(of: model, adapters: adapters, type: type, to: path) {
+      try arguments[dynamic] ? chooseTypes(arguments, of: model, type: type, percent: arguments[budget] ?? 0) : [:]
+    }
   }
 }
 

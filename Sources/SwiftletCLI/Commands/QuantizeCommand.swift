@@ -21,12 +21,6 @@ enum QuantizeCommand: RunnableCommand {
     "method", "nf4|dynamic",
     "nf4: every linear layer of the blocks in NF4; dynamic: all but those that it would hurt, which stay in 16 bits.")
   private static let output = Option<String?>("output", aliases: ["output-dir", "o"], "DIR", "Folder to write.")
-  private static let calibration = Option<String?>(
-    "calibration", aliases: ["calibration-data"], "FILE",
-    "Text that shows which layers matter; for dynamic, and for roundings but nearest.")
-  private static let calibrationTokens = Option(
-    "calibration-tokens", "N", default: 98_304, in: 1024...100_000_000, "Tokens of the calibration text to use at most."
-  )
   private static let budget = Option<Double?>(
     "budget", "PERCENT", in: 0...1000,
     "How many per cent more bytes than plain NF4 dynamic may take; 10 when not given.")
@@ -38,20 +32,25 @@ enum QuantizeCommand: RunnableCommand {
   private static let measure = Option(
     "choose-by", "estimate|weight-error|random", default: LayerMeasure.estimate,
     "What decides which layers stay in 16 bits; all but estimate are for comparison.")
-  private static let seed = Option<UInt64>("seed", "N", default: 3407, "Seed of calibration's draws and of random.")
+  private static let finalists = Option(
+    "finalists", "N", default: 4, in: 1...64,
+    "Near choices of dynamic whose true KL divergence is compared on 4,096 tokens of the text that are not read; 1: none, "
+      + "the predicted best is taken.")
+  /// Windows that finalists are compared on.
+  private static let heldWindows = 8
 
   static let command = Command(
     name: "quantize", summary: "Write a model in four bits, as transformers and bitsandbytes load it.",
     examples: [
       "phi-4 --method nf4 --output phi-4-nf4",
       "phi-4 --method dynamic --calibration wiki.txt --budget 10 --output phi-4-dynamic",
+      "phi-4 --method dynamic --calibration wiki.txt --measurements phi-4.measured --budget 20 --output phi-4-20",
     ],
     arguments: [ModelOptions.model.declaration],
     options: [
-      method.declaration, output.declaration, calibration.declaration, calibrationTokens.declaration,
-      budget.declaration, like.declaration, rounding.declaration, measure.declaration, seed.declaration,
-      JSONOption.json.declaration,
-    ] + ModelOptions.machine)
+      method.declaration, output.declaration, budget.declaration, like.declaration, rounding.declaration,
+      finalists.declaration, measure.declaration, JSONOption.json.declaration,
+    ] + CalibrationOptions.declarations + ModelOptions.machine)
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let method = arguments[method] else { throw InputFailure("--method is missing; name nf4 or dynamic") }
@@ -66,12 +65,12 @@ enum QuantizeCommand: RunnableCommand {
     let rounding = arguments[rounding] ?? (method == .dynamic && !isListed ? .searched : .nearest)
     let measures = method == .dynamic && !isListed
     let needsText = rounding != .nearest || (measures && arguments[measure] == .estimate)
-    if needsText, arguments[calibration] == nil {
+    if needsText, !CalibrationOptions.isGiven(arguments) {
       throw InputFailure(
         "--calibration is missing; name a text file like what the model will read"
           + (method == .dynamic ? ", or take --like unsloth" : ", or take --rounding nearest"))
     }
-    let text = try needsText ? arguments[calibration].map { try TextFiles.text($0) } : nil
+    let text = try needsText ? CalibrationOptions.readText(arguments) : nil
     var export = try readingInput {
       try AtomicFolder.requireEmpty(path)
       return try BitsAndBytesExport(of: ModelOptions.path(arguments[ModelOptions.model]))
@@ -81,40 +80,61 @@ enum QuantizeCommand: RunnableCommand {
         "swiftlet: these weights were quantized before, to \(format.name); the original weights would lose less\n")
     }
     Interruption.catchSignals()
-    let found = try text.map { try calibrate(arguments, on: $0, for: export, correlates: rounding == .compensated) }
-    if found != nil || measures {
-      var progress = CountProgressLine(action: "rounding", unit: "layers", total: export.layers.count)
-      try export.quantize(rounding, found) { done in
-        if Interruption.isRequested { throw Interruption.error }
-        progress.show(done, at: MonotonicClock.now())
-      }
-      progress.finish()
-    }
     let percent = arguments[budget] ?? 10
+    // What no calibration can mend is said before it begins.
+    if measures { _ = try readingInput { try export.budget(percent: percent) } }
+    let isEstimated = measures && arguments[measure] == .estimate
+    let checks = isEstimated && arguments[finalists] > 1 && text != nil
+    let found =
+      try needsText
+      ? CalibrationRun(arguments, on: text, of: export.checkpoint, rounding, heldWindows: checks ? heldWindows : 0)
+      : nil
+    if found != nil || measures { try round(&export, rounding, found) }
     try readingInput {
       if isListed { try export.keepLikeUnsloth() }
-      if measures { try export.keepBest(percent: percent, by: arguments[measure], seed: arguments[seed]) }
+      if measures {
+        try export.keepBest(percent: percent, by: arguments[measure], seed: arguments[CalibrationOptions.seed])
+      }
     }
+    if checks, let found { try check(&export, found, percent: percent, arguments) }
     let report =
       found == nil && method == .nf4
       ? nil
       : QuantizationReport(
         of: export, method: method.rawValue, model: arguments[ModelOptions.model], budget: measures ? percent : nil,
-        calibrationTokens: found?.tokens ?? 0)
+        calibrationTokens: found?.calibration.tokens ?? 0)
     try write(export, to: path, method, report, asJSON: arguments[JSONOption.json])
   }
 
-  /// Loads the model and reads the text with it.
-  private static func calibrate(
-    _ arguments: ParsedArguments, on text: String, for export: BitsAndBytesExport, correlates: Bool
-  ) throws -> Calibration {
-    let model = try ModelOptions.load(arguments)
-    let tokens = try readingInput {
-      try model.calibrationTokens(of: text, most: arguments[calibrationTokens])
-    }
-    var progress = CountProgressLine(action: "calibrating", unit: "tokens", total: tokens.count)
+  /// Finds the codes, of all layers at once or, where correlations take much memory, of some blocks after the other.
+  private static func round(_ export: inout BitsAndBytesExport, _ rounding: Rounding, _ run: CalibrationRun?) throws {
+    var progress = CountProgressLine(action: "rounding", unit: "layers", total: export.layers.count)
     defer { progress.finish() }
-    return try export.calibrate(model.language, on: tokens, correlates: correlates, seed: arguments[seed]) { done in
+    func show(_ done: Int) throws {
+      if Interruption.isRequested { throw Interruption.error }
+      progress.show(done, at: MonotonicClock.now())
+    }
+    guard let run, rounding == .compensated else {
+      return try export.quantize(rounding, run?.calibration, onProgress: show)
+    }
+    for blocks in run.passes {
+      try export.quantize(rounding, run.correlated(blocks), blocks: blocks, onProgress: show)
+    }
+  }
+
+  /// Compares near choices by what they really do.
+  private static func check(
+    _ export: inout BitsAndBytesExport, _ run: CalibrationRun, percent: Double, _ arguments: ParsedArguments
+  ) throws {
+    guard let held = run.text?.held, !held.isEmpty else { return }
+    let choices = try export.finalists(
+      percent: percent, run.calibration, count: arguments[finalists], seed: arguments[CalibrationOptions.seed])
+    guard choices.count > 1 else { return }
+    var progress = CountProgressLine(
+      action: "checking on \(held.count) tokens", unit: "choices", total: choices.count)
+    defer { progress.finish() }
+    progress.show(0, at: MonotonicClock.now())
+    try export.keepBest(of: choices, by: run.model.language, on: held) { done in
       if Interruption.isRequested { throw Interruption.error }
       progress.show(done, at: MonotonicClock.now())
     }
@@ -136,6 +156,12 @@ enum QuantizeCommand: RunnableCommand {
         "quantized": .integer(result.quantizedCount), "kept": .array(result.kept.map { .string($0) }),
         "files": .array(result.fileNames.map { .string($0) }),
       ]
+      if export.finalists.count > 1 {
+        json["finalists"] = .array(
+          export.finalists.map {
+            ["predicted_kl": .number($0.predictedKL), "measured_kl": $0.measuredKL.map { .number($0) } ?? .null]
+          })
+      }
       if let report, report.calibrationTokens > 0 { json["predicted_kl"] = .number(report.predictedKL.asChosen) }
       return try StandardOutput.write(JSONValue.object(json).serialized() + "\n")
     }
@@ -145,6 +171,12 @@ enum QuantizeCommand: RunnableCommand {
     StandardError.write(
       "swiftlet: wrote \(path): \(result.quantizedCount) linear layers in NF4\(kept), "
         + "\(Formatting.bytes(result.byteCount)) in \(files)\n")
+    let checked = export.finalists.compactMap(\.measuredKL)
+    if let best = checked.min(), let first = checked.first {
+      StandardError.write(
+        "swiftlet: of \(checked.count) choices the best has a mean KL of \(Formatting.fixed(best, 4)), the predicted best "
+          + "\(Formatting.fixed(first, 4))\n")
+    }
     if report != nil { StandardError.write("swiftlet: \(path)/quantization.html shows what each layer costs\n") }
   }
 }

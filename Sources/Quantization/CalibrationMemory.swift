@@ -1,0 +1,66 @@
+import CPUDevice
+import ModelFiles
+import Models
+
+/// Bytes of host memory that calibration and rounding take beside the loaded model.
+public struct CalibrationMemory: Sendable, Equatable {
+  /// The matrices a second time, as the backward pass on the processor reads them.
+  public var backwardMatrices = 0
+  /// Activations and gradients of one batch, where they are in host memory.
+  public var activations = 0
+  /// What one layer's error, or its rounding, needs while it is worked on.
+  public var oneLayer: Int
+  /// Codes that are kept until they are written.
+  public var codes: Int
+  /// The correlations of the inputs of one block; 0 where they are not wanted.
+  public let correlationsOfBlock: Int
+  let blocks: Int
+
+  /// What a model of this shape takes.
+  init(_ model: ModelConfiguration, _ rounding: Rounding, operandByteCount: Int) {
+    let sizes = TargetModule.allCases.map { model.size(of: $0) }
+    let weights = sizes.map { $0.outputs * $0.inputs }
+    blocks = model.layerCount
+    // x · Eᵀ of a batch, in fp32, and E beside its codes.
+    let tokens = Calibrator.windowsAtOnce * Calibrator.window
+    oneLayer =
+      zip(sizes, weights).map { $1 * (operandByteCount + 1) + tokens * ($0.outputs + $0.inputs) * 4 }.max() ?? 0
+    codes = rounding == .nearest ? 0 : blocks * weights.reduce(0, +) * 33 / 64
+    let squares = TargetModule.allCases.filter { Calibration.firstReader($0) == $0 }.map {
+      model.size(of: $0).inputs * model.size(of: $0).inputs
+    }
+    correlationsOfBlock = rounding == .compensated ? 4 * squares.reduce(0, +) : 0
+    // Two triangles in fp64 and one in fp32.
+    if rounding == .compensated { oneLayer = max(oneLayer, 20 * (squares.max() ?? 0)) }
+  }
+
+  /// Bytes when the correlations of so many blocks are collected at once.
+  public func byteCount(blocksAtOnce: Int) -> Int {
+    backwardMatrices + activations + oneLayer + codes + blocksAtOnce * correlationsOfBlock
+  }
+
+  /// Ranges of blocks, as few as fit, whose correlations are collected by one reading of the text each; nil where `memory`
+  /// does not hold those of a single block.
+  public func passes(within memory: Int) -> [Range<Int>]? {
+    let needed = byteCount(blocksAtOnce: 0)
+    guard memory >= byteCount(blocksAtOnce: correlationsOfBlock == 0 ? 0 : 1) else { return nil }
+    guard correlationsOfBlock > 0 else { return [] }
+    let atOnce = min(blocks, (memory - needed) / correlationsOfBlock)
+    let count = (blocks + atOnce - 1) / atOnce
+    // Passes of one length.
+    return (0..<count).map { blocks * $0 / count..<blocks * ($0 + 1) / count }
+  }
+}
+
+extension Calibrator {
+  /// What calibration and rounding will take beside the model.
+  public func memory(for rounding: Rounding) -> CalibrationMemory {
+    var memory = CalibrationMemory(
+      model.configuration, rounding, operandByteCount: model.device.computeType.byteCount)
+    if model.device is CPUDevice {
+      memory.backwardMatrices = model.matrixByteCount
+      memory.activations = activationByteCount
+    }
+    return memory
+  }
+}
