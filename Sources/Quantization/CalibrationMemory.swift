@@ -54,12 +54,12 @@ public struct CalibrationMemory: Sendable, Equatable {
 
 extension Calibrator {
   /// What calibration and rounding will take beside the model.
-  public func memory(for rounding: Rounding) -> CalibrationMemory {
+  public func memory(for rounding: Rounding) throws -> CalibrationMemory {
     var memory = CalibrationMemory(
       model.configuration, rounding, operandByteCount: model.device.computeType.byteCount)
     if model.device is CPUDevice {
       memory.backwardMatrices = model.matrixByteCount
-      memory.activations = activationByteCount
+      memory.activations = try activationByteCount()
     }
     return memory
   }

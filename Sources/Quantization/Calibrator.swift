@@ -36,9 +36,23 @@ public final class Calibrator {
     host = model.device as? CPUDevice ?? CPUDevice()
   }
 
-  /// Bytes of the activations of one batch.
-  var activationByteCount: Int {
-    model.activationByteCount(tokens: Self.windowsAtOnce * Self.window, activationPlan)
+  /// Bytes of the activations of one batch, and of the logits that tokens are drawn from.
+  func activationByteCount() throws -> Int {
+    try whileLearning {
+      model.activationByteCount(tokens: Self.windowsAtOnce * Self.window, activationPlan)
+        + 4 * model.device.headRows * model.configuration.vocabularySize
+    }
+  }
+
+  /// Runs `work` with an adapter of zeros, which changes nothing; with one to train, layers keep what their backward pass
+  /// reads.
+  private func whileLearning<Result>(_ work: () throws -> Result) throws -> Result {
+    let before = model.adapter
+    let adapter = try model.makeAdapter(LoRAConfiguration(rank: 16, targetModules: [.down]), training: true)
+    try adapter.refresh()
+    model.attach(adapter)
+    defer { model.attach(before) }
+    return try work()
   }
 
   private var activationPlan: ActivationPlan {
@@ -66,26 +80,22 @@ public final class Calibrator {
     pass.random = RandomSource(seed: seed, stream: 0xCA11)
     (pass.measures, pass.correlated) = (measures, correlated)
     try model.prepareForTraining()
-    // An adapter of zeros changes nothing, and with one to train, layers keep what their backward pass reads.
-    let before = model.adapter
-    let adapter = try model.makeAdapter(LoRAConfiguration(rank: 16, targetModules: [.down]), training: true)
-    try adapter.refresh()
-    model.attach(adapter)
-    defer { model.attach(before) }
-    try model.reserve(tokens: Self.windowsAtOnce * Self.window, activationPlan)
-    let observer = BackwardObserver(
-      lowestLayer: measures ? 0 : correlated.lowerBound, draw: { [unowned self] in try draw($0) },
-      observe: { [unowned self] in try observe(layer: $0, $1, $2, $3) })
-    for first in stride(from: 0, to: windows, by: Self.windowsAtOnce) {
-      var batch = PackedBatch()
-      for window in first..<min(first + Self.windowsAtOnce, windows) {
-        let ids = Array(tokens[window * Self.window..<(window + 1) * Self.window])
-        batch.append(ids, isTrained: [Bool](repeating: true, count: ids.count))
+    try whileLearning {
+      try model.reserve(tokens: Self.windowsAtOnce * Self.window, activationPlan)
+      let observer = BackwardObserver(
+        lowestLayer: measures ? 0 : correlated.lowerBound, draw: { [unowned self] in try draw($0) },
+        observe: { [unowned self] in try observe(layer: $0, $1, $2, $3) })
+      for first in stride(from: 0, to: windows, by: Self.windowsAtOnce) {
+        var batch = PackedBatch()
+        for window in first..<min(first + Self.windowsAtOnce, windows) {
+          let ids = Array(tokens[window * Self.window..<(window + 1) * Self.window])
+          batch.append(ids, isTrained: [Bool](repeating: true, count: ids.count))
+        }
+        pass.documents = batch.documents
+        try model.observeBackward(batch, observer)
+        pass.result.tokens += batch.trainedTokenCount
+        try onProgress(pass.result.tokens)
       }
-      pass.documents = batch.documents
-      try model.observeBackward(batch, observer)
-      pass.result.tokens += batch.trainedTokenCount
-      try onProgress(pass.result.tokens)
     }
     defer { pass = Pass() }
     return pass.result

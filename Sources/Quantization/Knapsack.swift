@@ -9,9 +9,10 @@ enum Knapsack {
   /// Steps that the budget is divided into.
   private static let steps = 20_000
 
-  /// For each item the option to take: the smallest summed loss of all choices whose costs do not exceed `budget`, exactly
-  /// but for costs being counted in steps of a 20,000th of what the budget has beyond the cheapest options, rounded up.
-  /// nil where even those cost more.
+  /// For each item the option to take, so that the summed loss is the smallest within `budget`; nil where even the cheapest
+  /// options cost more.
+  ///
+  /// Exact but for costs being counted in steps of a 20,000th of what the budget has beyond the cheapest options, rounded up.
   static func choose(_ items: [[Option]], budget: Int) -> [Int]? {
     precondition(items.allSatisfy { !$0.isEmpty && $0.count <= 256 })
     let cheapest = items.map { item in item.reduce(Int.max) { min($0, $1.cost) } }

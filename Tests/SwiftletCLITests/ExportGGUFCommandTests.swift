@@ -56,10 +56,10 @@ struct ExportGGUFCommandTests {
       if words.contains("--dynamic") { #expect(result.errors.contains("q4_0 alone is predicted to have a KL of")) }
       return try #require(FileManager.default.attributesOfItem(atPath: path)[.size] as? Int)
     }
-    let plain = try export("plain/x.gguf", [])
+    let plain = try export("plain.gguf", [])
     let calibrated = ["--dynamic", "--calibration", text, "--measurements", folder.path + "/measured"]
-    #expect(try export("a/x.gguf", calibrated) <= plain + 64)
-    let larger = try export("b/x.gguf", ["--dynamic", "--measurements", folder.path + "/measured", "--budget", "30"])
+    #expect(try export("a.gguf", calibrated) <= plain + 64)
+    let larger = try export("b.gguf", ["--dynamic", "--measurements", folder.path + "/measured", "--budget", "30"])
     #expect(larger > plain && Double(larger) < 1.3 * Double(plain) + 64)
     func message(_ words: [String]) throws -> String {
       let result = try swiftlet(["export", folder.path, "--output", folder.path + "/c/x.gguf"] + words)

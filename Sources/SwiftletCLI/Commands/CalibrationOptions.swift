@@ -85,7 +85,7 @@ struct CalibrationRun {
       }
     }
     calibrator = Calibrator(model.language, checkpoint, seed: arguments[CalibrationOptions.seed])
-    let needs = calibrator.memory(for: rounding)
+    let needs = try calibrator.memory(for: rounding)
     let free = try CalibrationOptions.memory(arguments)
     guard let passes = needs.passes(within: free) else {
       throw InputFailure(
