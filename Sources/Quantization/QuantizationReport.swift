@@ -108,7 +108,8 @@ public struct QuantizationReport: Sendable {
     let more = Double(byteCount - plainByteCount) / Double(plainByteCount) * 100
     let heads = names.map { "<th>\($0.dropLast($0.hasSuffix("_proj") ? 5 : 0))</th>" }.joined()
     return """
-      <!doctype html><html lang="en"><meta charset="utf-8"><title>Quantization of \(escaped(model))</title>
+      <!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+      <title>Quantization of \(escaped(model))</title>
       <style>
       body{font:14px system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:separate;border-spacing:2px}
       th{font-weight:normal;color:#666;padding:0 .5em}td{width:5.5em;height:1.5em;text-align:center;font-size:11px}
