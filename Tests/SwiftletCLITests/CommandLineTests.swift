@@ -7,7 +7,11 @@ struct CommandLineTests {
   @Test func helpAndVersion() throws {
     let help = try swiftlet(["--help"])
     #expect(help.status == 0 && help.errors.isEmpty)
-    for command in ["tune", "generate", "chat", "doctor", "eval", "export", "tokenize", "template", "info"] {
+    for command in [
+      "tune", "generate", "chat", "doctor", "convert", "quantize", "plan", "eval", "export", "tokenize", "template",
+      "pull",
+      "bench", "selftest", "runs", "info",
+    ] {
       #expect(help.output.contains("\n  \(command) "))
       let own = try swiftlet([command, "--help"])
       #expect(own.status == 0 && own.output.contains("Usage: swiftlet \(command)"))
