@@ -16,7 +16,7 @@ struct PlanCommandTests {
 
   @Test func lessMemoryIsMoreWork() throws {
     var last: (bytes: Int, seconds: Double)?
-    for memory in ["8GB", "1500MB", "1GB"] {
+    for memory in ["8GB", "1200MB", "1GB"] {
       let result = try plan("--batch-size 4 --context 512 --memory \(memory) --json")
       #expect(result.status == 0, "\(result.errors)")
       let json = try JSONValue.parse(result.output)

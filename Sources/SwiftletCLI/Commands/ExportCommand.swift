@@ -33,7 +33,7 @@ enum ExportCommand: RunnableCommand {
       "model.gguf --adapter run/checkpoints/step-000100 --format adapter --output adapter",
       "phi-4 --adapter run --format merged --output phi-4-tuned",
       "phi-4 --adapter run --format gguf --type q4_k_m --output phi-4-tuned.gguf",
-      "phi-4 --format gguf --type q4_k_m --dynamic --calibration wiki.txt --output phi-4.gguf",
+      "phi-4 --format gguf --type q4_k_m --dynamic --calibration wiki.txt -o phi-4.gguf",
     ],
     arguments: [ModelOptions.model.declaration],
     options: [

@@ -44,7 +44,7 @@ enum QuantizeCommand: RunnableCommand {
     examples: [
       "phi-4 --method nf4 --output phi-4-nf4",
       "phi-4 --method dynamic --calibration wiki.txt --budget 10 --output phi-4-dynamic",
-      "phi-4 --method dynamic --measurements phi-4.measured --budget 20 --output phi-4-20",
+      "phi-4 --method dynamic --measurements measured --budget 20 --output phi-4-20",
     ],
     arguments: [ModelOptions.model.declaration],
     options: [
