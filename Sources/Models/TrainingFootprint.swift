@@ -98,13 +98,12 @@ public struct TrainingExtent: Sendable {
       }
   }
 
-  /// Bytes that a device with memory of its own allocates when a step first needs them: sums, losses, positions, and the copies
-  /// that dropout makes.
+  /// Bytes that a device allocates when a step first needs them: sums, losses, positions, threads' own room, and the copies that
+  /// dropout makes.
   public func scratchByteCount(on device: any Device) -> Int {
-    guard device.memory != nil else { return 0 }
     let dropped =
       (adapter?.dropout ?? 0) > 0 ? tokens * (2 * configuration.intermediateSize + 4 * configuration.hiddenSize) : 0
-    return (16 << 20) + dropped
+    return ((device.memory == nil ? 40 : 16) << 20) + dropped
   }
 
   /// Bytes of a step's activations on the device and on the host.

@@ -198,7 +198,8 @@ extension Device {
         bytes += storage == .nf4(resident: false) ? count / 2 + count / 62 : copies * count * computeType.byteCount
       }
     }
-    return FrozenFootprint(matrices: bytes, working: 0)
+    // The program itself, its libraries and what a tokenizer takes.
+    return FrozenFootprint(matrices: bytes, working: 96 << 20)
   }
 
   /// The two operations, one after the other.

@@ -23,9 +23,15 @@ public enum ProcessMemory {
     return min(machine, max(0, limit - used))
   }
 
-  private static func value(of key: String, in path: String) -> Int? {
-    for line in text(path).split(separator: "\n") where line.hasPrefix(key) {
-      return line.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * 1024 }
+  private static func value(of key: String, in path: String) -> Int? { value(of: key, inText: text(path)) }
+
+  /// The bytes that a line of the kernel's gives in kB, as `VmHWM:   9928088 kB`.
+  ///
+  /// Blanks follow the tab where the number leaves room for them.
+  static func value(of key: String, inText text: String) -> Int? {
+    for line in text.split(separator: "\n") where line.hasPrefix(key) {
+      let words = line.dropFirst(key.count).split { $0 == " " || $0 == "\t" }
+      return words.first.flatMap { Int($0) }.map { $0 * 1024 }
     }
     return nil
   }
