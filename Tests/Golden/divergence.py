@@ -3,17 +3,20 @@
 divergence.py requantize FROM.gguf TO.gguf [Q4_0]           writes another quantization of a file's matrices
 divergence.py compare MODEL.gguf REFERENCE.gguf IDS.json    [--window 128] [--tokens 1024]
 
-IDS.json is what `swiftlet tokenize --json --no-special-tokens` prints. llama.cpp reads each window through the functions of
-the library inside the package xllamacpp (see perplexity.py); the statistics are those of its tools/perplexity: mean, median,
+IDS.json is what `swiftlet tokenize --json --no-special-tokens` prints. llama.cpp reads each window through
+Tests/Comparison/llama_cpp.py; the statistics are those of its tools/perplexity: mean, median,
 percentiles by linear interpolation, the share of positions with the same top token, exp(mean log-likelihood ratio).
 
 Ran with xllamacpp 2026.10.11549, gguf 0.19.0.
 """
 import argparse
-import ctypes
 import json
+import pathlib
+import sys
 
 import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "Comparison"))
 
 
 def requantize(source, target, kind):
@@ -40,47 +43,15 @@ def requantize(source, target, kind):
     writer.close()
 
 
-class Parameters(ctypes.Structure):
-    _fields_ = [("bytes", ctypes.c_char * 1024)]
-
-
-class Batch(ctypes.Structure):
-    _fields_ = [("count", ctypes.c_int32), ("tokens", ctypes.c_void_p), ("embeddings", ctypes.c_void_p),
-                ("positions", ctypes.c_void_p), ("sequence_counts", ctypes.c_void_p),
-                ("sequences", ctypes.c_void_p), ("logits", ctypes.c_void_p)]
-
-
 def reader_of(path):
     """A function that gives the log-probabilities of all positions of a window but the last."""
-    import xllamacpp
+    from llama_cpp import Model
 
-    lib = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
-    pointer = ctypes.c_void_p
-    for name, result, types in [
-        ("llama_model_default_params", Parameters, []), ("llama_context_default_params", Parameters, []),
-        ("llama_model_load_from_file", pointer, [ctypes.c_char_p, Parameters]),
-        ("llama_init_from_model", pointer, [pointer, Parameters]), ("llama_get_memory", pointer, [pointer]),
-        ("llama_memory_clear", None, [pointer, ctypes.c_bool]), ("llama_decode", ctypes.c_int32, [pointer, Batch]),
-        ("llama_batch_get_one", Batch, [pointer, ctypes.c_int32]), ("llama_model_get_vocab", pointer, [pointer]),
-        ("llama_vocab_n_tokens", ctypes.c_int32, [pointer]),
-        ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float), [pointer, ctypes.c_int32]),
-    ]:
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, types
-    lib.llama_backend_init()
-    model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
-    context = lib.llama_init_from_model(model, lib.llama_context_default_params())
-    vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    model = Model(path, context=512)
 
     def read(window):
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        tokens = (ctypes.c_int32 * len(window))(*window)
-        wanted = (ctypes.c_int8 * len(window))(*[1] * len(window))
-        batch = lib.llama_batch_get_one(ctypes.cast(tokens, pointer), len(window))
-        batch.logits = ctypes.cast(wanted, pointer)
-        assert lib.llama_decode(context, batch) == 0
-        rows = np.stack([np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocabulary,)).astype(np.float64)
-                         for i in range(len(window) - 1)])
+        model.forget()
+        rows = model.run(window)[:-1].astype(np.float64)
         rows -= rows.max(axis=1, keepdims=True)
         return rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
 
