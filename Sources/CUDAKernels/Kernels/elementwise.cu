@@ -136,20 +136,37 @@ DEVICE void philox(u64 counter, u64 stream, u64 seed, u32 (&out)[4]) {
   out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/// What the eight elements from `index` on are multiplied by: 0 or 1 / (1 - p).
-DEVICE Eight keep8(u64 index, u64 stream, u64 seed, u32 threshold, float factor) {
+/// 32 random bits for each of the eight elements from `index` on.
+DEVICE void random8(u64 index, u64 stream, u64 seed, u32 (&bits)[8]) {
   u32 random[4];
   u64 drawn = ~(u64)0;
-  Eight keep;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     u64 at = index + i;
     if (at / 4 != drawn) drawn = at / 4, philox(drawn, stream, seed, random);
     u32 lane = (u32)at % 4;
-    u32 value = lane < 2 ? (lane == 0 ? random[0] : random[1]) : (lane == 2 ? random[2] : random[3]);
-    keep.v[i] = value >= threshold ? factor : 0.0f;
+    bits[i] = lane < 2 ? (lane == 0 ? random[0] : random[1]) : (lane == 2 ? random[2] : random[3]);
   }
+}
+
+/// What the eight elements from `index` on are multiplied by: 0 or 1 / (1 - p).
+DEVICE Eight keep8(u64 index, u64 stream, u64 seed, u32 threshold, float factor) {
+  u32 bits[8];
+  random8(index, stream, seed, bits);
+  Eight keep;
+#pragma unroll
+  for (int i = 0; i < 8; i++) keep.v[i] = bits[i] >= threshold ? factor : 0.0f;
   return keep;
+}
+
+/// Uniform values in ±bound for the eight elements from `index` on.
+DEVICE Eight noise8(u64 index, u64 stream, u64 seed, float bound) {
+  u32 bits[8];
+  random8(index, stream, seed, bits);
+  Eight noise;
+#pragma unroll
+  for (int i = 0; i < 8; i++) noise.v[i] = ((float)(bits[i] >> 8) * (1.0f / 8388608.0f) - 1.0f) * bound;
+  return noise;
 }
 
 /// y = x / (1 - p) where kept, else 0.
@@ -232,18 +249,7 @@ KERNEL(256, 1) dropout_join_bf16(i64 rows, i64 columns, const float *kept, i64 l
 /// Uniform values in ±bound, for measurements on weights that no checkpoint holds.
 KERNEL(256, 1) random_bf16(i64 rows, i64 columns, u16 *y, i64 ldy, float bound, u64 seed, u64 stream, int aligned) {
   EACH_EIGHT(rows, columns) {
-    Eight value;
-    u64 index = (u64)row * (u64)columns + (u64)column;
-    u32 random[4];
-    u64 drawn = ~(u64)0;
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-      u64 at = index + i;
-      if (at / 4 != drawn) drawn = at / 4, philox(drawn, stream, seed, random);
-      u32 lane = (u32)at % 4;
-      u32 bits = lane < 2 ? (lane == 0 ? random[0] : random[1]) : (lane == 2 ? random[2] : random[3]);
-      value.v[i] = ((float)(bits >> 8) * (1.0f / 8388608.0f) - 1.0f) * bound;
-    }
+    Eight value = noise8((u64)row * (u64)columns + (u64)column, stream, seed, bound);
     store8(y + row * ldy + column, value, columns - column, aligned);
   }
 }
@@ -252,17 +258,9 @@ KERNEL(256, 1) random_bf16(i64 rows, i64 columns, u16 *y, i64 ldy, float bound, 
 KERNEL(256, 1) add_noise(i64 rows, i64 columns, float *x, i64 ld, float bound, u64 seed, u64 stream, int aligned) {
   EACH_EIGHT(rows, columns) {
     Eight value = load8(x + row * ld + column, columns - column, aligned);
-    u64 index = (u64)row * (u64)columns + (u64)column;
-    u32 random[4];
-    u64 drawn = ~(u64)0;
+    Eight noise = noise8((u64)row * (u64)columns + (u64)column, stream, seed, bound);
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      u64 at = index + i;
-      if (at / 4 != drawn) drawn = at / 4, philox(drawn, stream, seed, random);
-      u32 lane = (u32)at % 4;
-      u32 bits = lane < 2 ? (lane == 0 ? random[0] : random[1]) : (lane == 2 ? random[2] : random[3]);
-      value.v[i] += ((float)(bits >> 8) * (1.0f / 8388608.0f) - 1.0f) * bound;
-    }
+    for (int i = 0; i < 8; i++) value.v[i] += noise.v[i];
     store8(x + row * ld + column, value, columns - column, aligned);
   }
 }

@@ -106,7 +106,9 @@ struct ActivationSearch {
     let layers = [ActivationPlan.Layer](repeating: floor, count: count - more.count) + more
     let result = plan(layers)
     // Layers are not quite independent: what they share depends on which kinds there are.
-    let fitting = extent.activationByteCounts(result, on: device).device <= free ? result : plan(all)
+    let fits = extent.activationByteCounts(result, on: device).device <= free
+    guard fits || least.host <= hostBudget else { return nil }
+    let fitting = fits ? result : plan(all)
     return (fitting, costs.seconds(of: fitting, extent, on: device))
   }
 }
