@@ -108,8 +108,7 @@ public final class CUDADevice: Device, @unchecked Sendable {
   public var memory: DeviceMemory? {
     guard (try? context.enter()) != nil, let (free, total) = try? context.memory() else { return nil }
     return DeviceMemory(
-      used: allocatedBytes, peak: peakBytes, free: min(free, memoryLimit.map { max(0, $0 - allocatedBytes) } ?? .max),
-      taken: total - free)
+      used: allocatedBytes, peak: peakBytes, free: free, taken: total - free)
   }
 
   public func limitMemory(to limit: Int?) { memoryLimit = limit }

@@ -76,6 +76,7 @@ package final class Benchmark {
   private let text: [Int32]
   /// Bytes that a run may take; nil: what is free.
   private let memory: Int?
+  private var warmUps = 2
 
   /// Loads a model.
   ///
@@ -118,8 +119,9 @@ package final class Benchmark {
     return try planner.fitting(on: device)
   }
 
-  /// Times `repetitions` of a workload after two that warm up.
-  package func run(_ workload: Workload, repetitions: Int) throws -> Row {
+  /// Times `repetitions` of a workload after `warmUps` that are not timed.
+  package func run(_ workload: Workload, repetitions: Int, warmUps: Int = 2) throws -> Row {
+    self.warmUps = warmUps
     ProcessMemory.resetPeak()
     timed.resetPeak()
     switch workload {
@@ -183,20 +185,22 @@ package final class Benchmark {
     _ work: () throws -> (loss: Double?, norm: Double?)
   ) throws -> Row {
     var result: (loss: Double?, norm: Double?)
-    for _ in 0..<2 { result = try work() }
-    var seconds: [Double] = []
-    for _ in 0..<max(1, repetitions) {
+    func timing(_ work: () throws -> Void) rethrows -> Double {
       let start = ContinuousClock.now
-      result = try work()
+      try work()
       let elapsed = (ContinuousClock.now - start).components
-      seconds.append(Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18)
+      return Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
     }
+    for _ in 0..<warmUps { result = try work() }
+    var seconds: [Double] = []
+    // Shares come from a repetition of their own, so that the others run without marks; the only one carries them itself.
+    if repetitions > 1 {
+      for _ in 0..<repetitions { seconds.append(try timing { result = try work() }) }
+    }
+    var times: [TimeShare: Double] = [:]
+    let total = try timing { times = try timed.timing { result = try work() } }
+    if repetitions <= 1 { seconds.append(total) }
     let median = seconds.sorted()[seconds.count / 2]
-    // Shares come from a repetition of their own, so that the others run without marks.
-    let start = ContinuousClock.now
-    let times = try timed.timing { _ = try work() }
-    let elapsed = (ContinuousClock.now - start).components
-    let total = Double(elapsed.seconds) + Double(elapsed.attoseconds) * 1e-18
     var shares = TimeShare.allCases.map { ($0.rawValue, (times[$0] ?? 0) / total) }
     // What is left: the device waits for the host, or the host works by itself.
     shares.append(("idle", max(0, 1 - shares.reduce(0) { $0 + $1.1 })))

@@ -228,7 +228,7 @@ public struct DeviceMemory: Sendable, Equatable {
   public var used: Int
   /// The most that it held since ``Device/resetPeak()``.
   public var peak: Int
-  /// What it can still give.
+  /// What it could still give, whatever limit is set.
   public var free: Int
   /// What the device itself says is taken, by everybody and by its own needs.
   public var taken: Int

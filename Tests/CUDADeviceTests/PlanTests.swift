@@ -114,7 +114,7 @@ extension EmulatedDeviceTests {
     // As measured on an H200 (GPU.md's figures): what plans are expected to take and to cost there.
     static let rates = DeviceRates(
       products: 670e12, shortContext: 1024, shortAttention: 300e12, longContext: 8192, longAttention: 600e12,
-      attentionBackward: 0.8, elements: 3.9e12, host: 50e9)
+      shortAttentionBackward: 240e12, longAttentionBackward: 480e12, elements: 3.9e12, host: 50e9)
     static let phi4 = ModelConfiguration(
       vocabularySize: 100_352, hiddenSize: 5120, intermediateSize: 17_920, layerCount: 40, headCount: 40,
       keyValueHeadCount: 10, ropeTheta: 250_000, contextLength: 16_384)

@@ -13,7 +13,7 @@ enum BenchCommand: RunnableCommand {
 
   private static let model = Option<String?>(
     "model", "MODEL",
-    "A Hugging Face folder or a .gguf file; or a shape to fill with random weights: \(KnownShapes.names.joined(separator: ", "))."
+    "A Hugging Face folder or a .gguf file; or a shape to fill with random weights: \(KnownShapes.names.joined(separator: ", ")), or the config.json of another."
   )
   private static let workload = Option(
     repeated: "workload", aliases: ["w"], "NAME",
@@ -27,7 +27,8 @@ enum BenchCommand: RunnableCommand {
   private static let memory = Option<String?>(
     "memory", "SIZE", "Memory to stay within, such as 24GB; what is free when not given.")
   private static let repetitions = Option(
-    "repetitions", aliases: ["steps"], "N", default: 5, in: 1...10000, "Timed repetitions after two that warm up.")
+    "repetitions", aliases: ["steps"], "N", default: 5, in: 1...10000, "Timed repetitions; the median is reported.")
+  private static let warmUps = Option("warm-up", "N", default: 2, in: 0...10000, "Repetitions before those, not timed.")
 
   /// When quantized weights are dequantized.
   enum Weights: String, CaseIterable, CommandChoice {
@@ -43,7 +44,8 @@ enum BenchCommand: RunnableCommand {
       "--model phi-4 --device cuda --workload train:2x2048",
     ],
     options: [
-      model.declaration, workload.declaration, text.declaration, repetitions.declaration, weights.declaration,
+      model.declaration, workload.declaration, text.declaration, repetitions.declaration, warmUps.declaration,
+      weights.declaration,
       memory.declaration,
       JSONOption.json.declaration,
     ] + dataOptions + ModelOptions.loading)
@@ -86,7 +88,7 @@ enum BenchCommand: RunnableCommand {
       }
     }
     let benchmark =
-      if let shape = KnownShapes.configuration(path) {
+      if let shape = try shape(path) {
         try Benchmark(random: shape, on: device, storage: try storage(shape), memory: budget)
       } else {
         try readingInput {
@@ -96,9 +98,17 @@ enum BenchCommand: RunnableCommand {
         }
       }
     for workload in workloads {
-      let row = try benchmark.run(workload, repetitions: arguments[repetitions])
+      let row = try benchmark.run(
+        workload, repetitions: arguments[repetitions], warmUps: arguments[warmUps])
       try StandardOutput.write(arguments[JSONOption.json] ? json(row, benchmark.device) : text(row))
     }
+  }
+
+  /// The shape that `path` names, by a published model's name or in a config.json alone.
+  private static func shape(_ path: String) throws -> ModelConfiguration? {
+    if let known = KnownShapes.configuration(path) { return known }
+    guard path.hasSuffix(".json") else { return nil }
+    return try readingInput { try ModelConfiguration(json: try readJSON(path), path: path) }
   }
 
   private static func time(tokenizerOf path: String, on file: String, _ arguments: ParsedArguments) throws {

@@ -23,7 +23,7 @@ enum PlanCommand: RunnableCommand {
     "lora-rank", aliases: ["rank", "r"], "N", default: 16, in: 1...65_536, "Rank of the adapter.")
   private static let optimizer = Option(
     "optimizer", "adamw|adamw8bit", default: TrainingConfiguration.OptimizerChoice.adamw, "What keeps the moments.")
-  private static let longest = Option(flag: "longest", "Find the longest context that fits, too.")
+  private static let longest = Option(flag: "longest", "Find the longest context that fits, and plan it.")
 
   private static let measure = Option(
     flag: "measure", "Measure the device's rates again, which other work may have disturbed.")
@@ -57,14 +57,20 @@ enum PlanCommand: RunnableCommand {
     if arguments[measure] { _ = try DeviceRates.known(on: device, for: configuration, again: true) }
     var lora = LoRAConfiguration()
     lora.rank = arguments[rank]
-    let planner = try StepPlanning.planner(
+    var planner = try StepPlanning.planner(
       of: configuration, storedIn: checkpoint, quantization: arguments[ModelOptions.quantization], adapter: lora,
       quantizesMoments: arguments[optimizer] == .adamw8bit, tokens: arguments[batchSize] * arguments[context],
       context: arguments[context], memory: budget, on: device)
+    var nearest: Int?
+    if arguments[longest] {
+      let found = planner.longestContext(on: device)
+      nearest = found
+      if found > 0 { (planner.extent.tokens, planner.context) = (found, found) }
+    }
     let plan = planner.plan(on: device)
-    let nearest = plan == nil || arguments[longest] ? planner.longestContext(on: device) : nil
+    if plan == nil, nearest == nil { nearest = planner.longestContext(on: device) }
     let report = PlanReport(
-      plan: plan, budget: planner.budget, tokens: arguments[batchSize] * arguments[context],
+      plan: plan, budget: planner.budget, tokens: planner.extent.tokens,
       layerCount: configuration.layerCount, longest: nearest, device: device.description)
     try StandardOutput.write(
       arguments[JSONOption.json] ? JSONValue.object(report.json).serialized() + "\n" : report.text)

@@ -27,11 +27,13 @@ extension DeviceRates {
     func value(_ key: String) -> Double? { json[key]?.double.flatMap { $0.isFinite && $0 > 0 ? $0 : nil } }
     guard let products = value("products"), let shortContext = value("short_context"),
       let short = value("attention_short"), let longContext = value("long_context"), let long = value("attention_long"),
-      let backward = value("attention_backward"), let elements = value("elements"), let host = value("host")
+      let shortBackward = value("attention_backward_short"), let longBackward = value("attention_backward_long"),
+      let elements = value("elements"), let host = value("host")
     else { return nil }
     self.init(
       products: products, shortContext: shortContext, shortAttention: short, longContext: longContext,
-      longAttention: long, attentionBackward: backward, elements: elements, host: host)
+      longAttention: long, shortAttentionBackward: shortBackward, longAttentionBackward: longBackward,
+      elements: elements, host: host)
   }
 
   /// As the file has them.
@@ -39,7 +41,8 @@ extension DeviceRates {
     .object([
       "products": .number(products), "short_context": .number(shortContext), "attention_short": .number(shortAttention),
       "long_context": .number(longContext), "attention_long": .number(longAttention),
-      "attention_backward": .number(attentionBackward), "elements": .number(elements), "host": .number(host),
+      "attention_backward_short": .number(shortAttentionBackward),
+      "attention_backward_long": .number(longAttentionBackward), "elements": .number(elements), "host": .number(host),
     ])
   }
 }

@@ -13,8 +13,10 @@ public struct DeviceRates: Sendable, Equatable {
   public var longContext: Double
   /// Operations per second of attention over long documents, forward.
   public var longAttention: Double
-  /// Those of its backward pass, as a part of the forward pass's.
-  public var attentionBackward: Double
+  /// Operations per second of its backward pass over short documents.
+  public var shortAttentionBackward: Double
+  /// Those over long documents.
+  public var longAttentionBackward: Double
   /// Bytes per second that an operation on elements reads and writes.
   public var elements: Double
   /// Bytes per second to or from the host's memory, beside other work.
@@ -23,24 +25,31 @@ public struct DeviceRates: Sendable, Equatable {
   /// Rates from their parts.
   public init(
     products: Double, shortContext: Double, shortAttention: Double, longContext: Double, longAttention: Double,
-    attentionBackward: Double, elements: Double, host: Double
+    shortAttentionBackward: Double, longAttentionBackward: Double, elements: Double, host: Double
   ) {
     self.products = products
     self.shortContext = shortContext
     self.shortAttention = shortAttention
     self.longContext = longContext
     self.longAttention = longAttention
-    self.attentionBackward = attentionBackward
+    self.shortAttentionBackward = shortAttentionBackward
+    self.longAttentionBackward = longAttentionBackward
     self.elements = elements
     self.host = host
   }
 
-  /// Attention's rate over documents of `context` tokens: work grows with the square of them, what it costs to begin does not.
-  func attention(context: Int) -> Double {
+  /// Attention's rate over documents of `context` tokens, forward.
+  func attention(context: Int) -> Double { rate(context, shortAttention, longAttention) }
+  /// That of its backward pass.
+  func attentionBackward(context: Int) -> Double { rate(context, shortAttentionBackward, longAttentionBackward) }
+
+  /// A rate between those of short and of long documents, and beyond: work grows with the square of them, what it costs to begin
+  /// does not.
+  private func rate(_ context: Int, _ short: Double, _ long: Double) -> Double {
     // seconds per operation = a + b / context through both points.
-    let b = (1 / shortAttention - 1 / longAttention) / (1 / shortContext - 1 / longContext)
-    let a = 1 / longAttention - b / longContext
-    return 1 / max(a + b / Double(max(context, 1)), 0.5 / longAttention)
+    let b = (1 / short - 1 / long) / (1 / shortContext - 1 / longContext)
+    let a = 1 / long - b / longContext
+    return 1 / max(a + b / Double(max(context, 1)), 0.8 / max(short, long))
   }
 
   // MARK: Measuring
@@ -57,27 +66,42 @@ public struct DeviceRates: Sendable, Equatable {
     }
     let (short, long) = isHost ? (256, 1024) : (1024, 8192)
     let atShort = try attention(on: device, heads, tokens: short)
+    let atLong = try attention(on: device, heads, tokens: long)
     return DeviceRates(
       products: try products(on: device, size: isHost ? 1024 : 4096), shortContext: Double(short),
-      shortAttention: atShort.forward, longContext: Double(long),
-      longAttention: try attention(on: device, heads, tokens: long).forward,
-      attentionBackward: atShort.backward / atShort.forward,
+      shortAttention: atShort.forward, longContext: Double(long), longAttention: atLong.forward,
+      shortAttentionBackward: atShort.backward, longAttentionBackward: atLong.backward,
       elements: try elements(on: device, bytes: (isHost ? 64 : 512) << 20),
       host: try host(on: device, bytes: (isHost ? 64 : 256) << 20))
   }
 
-  /// Seconds of the fastest of some runs.
+  /// Seconds of one run among many.
+  ///
+  /// A card that has been idle computes faster for a moment than its cap of power allows for long: what it does at the end of
+  /// some tenths of a second is what a step gets.
   private static func seconds(_ device: any Device, _ work: () throws -> Void) throws -> Double {
     try work()
     try device.synchronize()
-    var best = Double.infinity
-    for _ in 0..<2 {
-      let start = MonotonicClock.now()
+    guard device.memory != nil else {
+      var best = Double.infinity
+      for _ in 0..<2 {
+        let start = MonotonicClock.now()
+        try work()
+        try device.synchronize()
+        best = min(best, MonotonicClock.now() - start)
+      }
+      return best
+    }
+    let begin = MonotonicClock.now()
+    var (start, times) = (begin, [Double]())
+    while start - begin < 0.6, times.count < 10_000 {
       try work()
       try device.synchronize()
-      best = min(best, MonotonicClock.now() - start)
+      let end = MonotonicClock.now()
+      times.append(end - start)
+      start = end
     }
-    return best
+    return times.suffix((times.count + 2) / 3).sorted()[(times.count + 2) / 3 / 2]
   }
 
   private static func tensor(_ rows: Int, _ columns: Int, _ dtype: DType, on device: any Device) throws -> Tensor {

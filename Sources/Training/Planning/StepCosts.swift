@@ -56,10 +56,10 @@ struct StepCosts {
     dequantizes ? weights * (0.52 + operandBytes) * Double(tiles) / rates.elements : 0
   }
 
-  /// Causal attention of one layer, forward.
-  private var attention: Double {
-    2 * Double(context) * queryWidth * Double(tokens) / rates.attention(context: context)
-  }
+  /// Operations of one layer's causal attention, forward; backward takes 2.5 times as many.
+  private var attentionOperations: Double { 2 * Double(context) * queryWidth * Double(tokens) }
+  private var attention: Double { attentionOperations / rates.attention(context: context) }
+  private var attentionBackward: Double { 2.5 * attentionOperations / rates.attentionBackward(context: context) }
 
   private var attentionWeights: Double { weights(.query, .key, .value, .output) }
   private var mlpWeights: Double { weights(.gate, .up, .down) }
@@ -73,7 +73,7 @@ struct StepCosts {
     let norms = hidden * (2 * (4 + 2 * operandBytes) + 2 * (4 + 8 + 2 * operandBytes) + 4 * operandBytes + 16)
     let activation = intermediate * operandBytes * 9
     let rotation = 4 * operandBytes * (queryWidth + keyValueWidth)
-    return 2 * product(all) + attention * (1 + 2.5 / max(rates.attentionBackward, 1e-3))
+    return 2 * product(all) + attention + attentionBackward
       + elements(thin + norms + activation + rotation) + opening(2 * all, tiles: tiles)
   }
 
