@@ -2,36 +2,52 @@ import Tensors
 
 extension CUDADevice {
   /// What ``makeFrozenMatrices(_:directions:)`` allocates for groups in their order, and what stays allocated beside them.
-  public func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint {
+  public func frozenFootprint(_ groups: [FrozenShape], places: Int) -> FrozenFootprint {
     var memory = FrozenMemory.Forecast()
     var matrices = 0
     var opened = 0
     var absmax = 0
     for group in groups {
       let room = group.directions.contains(.backward) ? Self.usualRoom : 0
-      let layout = OpenMatrices.Layout(outputs: group.outputs, inputs: group.inputs, room: room)
       for (outputs, storage) in zip(group.outputs, group.storage) where storage != .operands {
         absmax = max(absmax, NF4Matrix.blockCount(outputs * group.inputs) * 4)
       }
-      guard group.storage.contains(.nf4(resident: false)) else {
-        matrices += Self.allocated(layout.byteCount)
+      guard let parts = Self.closedParts(of: group) else {
+        matrices += Self.allocated(
+          OpenMatrices.Layout(outputs: group.outputs, inputs: group.inputs, room: room).byteCount)
         continue
       }
-      for (outputs, storage) in zip(group.outputs, group.storage) {
-        if storage == .operands {
-          memory.add(outputs * group.inputs * 2)
-          continue
-        }
-        let blocks = NF4Matrix.blockCount(outputs * group.inputs)
-        for bytes in [outputs * group.inputs / 2, blocks, NF4Matrix.nestedCount(blocks) * 4, 4] { memory.add(bytes) }
-      }
+      if group.segment == nil { for bytes in parts { memory.add(bytes) } }
       let open = OpenMatrices.Layout(
         outputs: group.outputs, inputs: group.inputs, room: max(room, Self.usualRoom))
       opened = max(opened, open.byteCount)
     }
+    let segments = Self.segmentBytes(of: groups)
+    let place = segments.max() ?? 0
     return FrozenFootprint(
-      matrices: matrices + memory.byteCount,
-      working: ProductPlans.workspaceBytes + Staging.byteCount + Self.allocated(opened) + Self.allocated(absmax))
+      matrices: matrices + memory.byteCount + min(places, segments.count) * place,
+      working: ProductPlans.workspaceBytes + Staging.byteCount + Self.allocated(opened) + Self.allocated(absmax),
+      host: segments.count * place)
+  }
+
+  /// Bytes of each segment of a stream that groups belong to.
+  static func segmentBytes(of groups: [FrozenShape]) -> [Int] {
+    var bytes: [Int: Int] = [:]
+    for group in groups {
+      guard let segment = group.segment, let parts = closedParts(of: group) else { continue }
+      bytes[segment, default: 0] += parts.reduce(0) { $0 + allocated($1) }
+    }
+    return bytes.sorted { $0.key < $1.key }.map(\.value)
+  }
+
+  /// Bytes of the tensors of a group that is opened for use; nil where it lies open.
+  private static func closedParts(of group: FrozenShape) -> [Int]? {
+    guard group.segment != nil || group.storage.contains(.nf4(resident: false)) else { return nil }
+    return zip(group.outputs, group.storage).flatMap { outputs, storage in
+      if storage == .operands { return [outputs * group.inputs * 2] }
+      let blocks = NF4Matrix.blockCount(outputs * group.inputs)
+      return [outputs * group.inputs / 2, blocks, NF4Matrix.nestedCount(blocks) * 4, 4]
+    }
   }
 
   /// Bytes that ``allocate(byteCount:)`` takes.

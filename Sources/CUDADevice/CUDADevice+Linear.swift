@@ -56,7 +56,10 @@ extension CUDADevice {
   private func linearOfOneRow(
     _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], _ accumulate: Bool
   ) throws -> Bool {
-    let matrices = try projections.map { try own($0.matrix).packed }
+    let matrices = try projections.map { projection in
+      let matrix = try own(projection.matrix)
+      return try matrix.group.packed(matrix.index, on: self)
+    }
     guard matrices.allSatisfy({ $0.map(canMultiplyOneRow) ?? false }) else { return false }
     for (index, projection) in projections.enumerated() {
       guard let matrix = matrices[index] else { continue }

@@ -14,7 +14,7 @@ extension CUDADevice {
     guard let first = sources.first else { return [] }
     return try makeGroup(
       sources.map(\.outputs), sources.map(\.storage), inputs: first.inputs,
-      room: directions.contains(.backward) ? Self.usualRoom : 0,
+      room: directions.contains(.backward) ? Self.usualRoom : 0, segment: first.segment,
       write: { try load(sources[$0], into: $1) },
       quantized: { index in
         let source = sources[index]
@@ -26,7 +26,7 @@ extension CUDADevice {
   }
 
   public func makeRandomMatrices(
-    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage
+    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage, segment: MatrixSegment?
   ) throws -> [any FrozenMatrix] {
     func draw(_ rows: Tensor, _ index: Int) throws {
       try launch(
@@ -37,7 +37,8 @@ extension CUDADevice {
         ])
     }
     return try makeGroup(
-      outputs, outputs.map { _ in storage }, inputs: inputs, room: Self.usualRoom, write: { try draw($1, $0) },
+      outputs, outputs.map { _ in storage }, inputs: inputs, room: Self.usualRoom, segment: segment,
+      write: { try draw($1, $0) },
       quantized: { index in
         let plain = Tensor(
           try scratch(.openMatrices, byteCount: outputs[index] * inputs * 2), rows: outputs[index], columns: inputs,
@@ -61,18 +62,23 @@ extension CUDADevice {
 
   /// A group of matrices: those kept in bf16 are written by `write`, the others made by `quantized`.
   private func makeGroup(
-    _ outputs: [Int], _ storages: [FrozenStorage], inputs: Int, room: Int, write: (Int, Tensor) throws -> Void,
-    quantized: (Int) throws -> NF4Matrix
+    _ outputs: [Int], _ storages: [FrozenStorage], inputs: Int, room: Int, segment: MatrixSegment?,
+    write: (Int, Tensor) throws -> Void, quantized: (Int) throws -> NF4Matrix
   ) throws -> [any FrozenMatrix] {
     let group: CUDAMatrixGroup
-    if storages.contains(.nf4(resident: false)) {
+    if segment != nil || storages.contains(.nf4(resident: false)) {
+      // What lies with the host is made in the place on the device that it will come to.
+      let segment = try segment.map { try own($0) }
+      let memory = frozenMemory
+      if let segment { frozenMemory = try segment.stream.memory(for: segment.index) }
+      defer { frozenMemory = memory }
       let parts = try outputs.indices.map { index -> CUDAMatrixGroup.Part in
         if storages[index] != .operands { return .nf4(try quantized(index)) }
         let tensor = try frozenMemory.tensor(rows: outputs[index], columns: inputs, .bfloat16, on: self)
         try write(index, tensor)
         return .operands(tensor)
       }
-      group = CUDAMatrixGroup(parts, room: room)
+      group = CUDAMatrixGroup(parts, room: room, segment: segment)
       // The place for opened matrices is there before anybody asks how much memory is left.
       let layout = OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: max(room, Self.usualRoom))
       _ = try scratch(.openMatrices, byteCount: layout.byteCount)

@@ -30,6 +30,8 @@ public final class CUDADevice: Device, @unchecked Sendable {
   weak var timer: CUDATimer?
   /// The matrices that lie in the place for opened ones.
   var openGroup: OpenGroup?
+  /// The stream whose segment was used last, while nothing else was.
+  weak var activeStream: CUDAMatrixStream?
   /// Maps of double quantization that were uploaded.
   var maps: [(values: [Float], tensor: Tensor)] = []
 

@@ -9,6 +9,8 @@ final class CUDAMatrixGroup: @unchecked Sendable {
   private(set) var room: Int
   /// How the elements are kept.
   private var content: Content
+  /// The matrices' segment, where they lie with the host.
+  let segment: CUDAMatrixStream.Segment?
 
   private enum Content {
     /// As ``OpenMatrices`` has them.
@@ -47,10 +49,12 @@ final class CUDAMatrixGroup: @unchecked Sendable {
     (self.outputs, self.inputs, self.room) = (outputs, inputs, room)
     let layout = OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: room)
     content = .open(layout.tensor(try device.allocate(byteCount: layout.byteCount)))
+    segment = nil
   }
 
   /// Matrices that are opened for each use.
-  init(_ parts: [Part], room: Int) {
+  init(_ parts: [Part], room: Int, segment: CUDAMatrixStream.Segment?) {
+    self.segment = segment
     outputs = parts.map(\.rows)
     inputs = parts.first?.columns ?? 0
     self.room = room
@@ -69,15 +73,17 @@ final class CUDAMatrixGroup: @unchecked Sendable {
   ///
   /// Those that were closed lie where the next group to be opened will lie: what is asked of them must be asked before that.
   func open(on device: CUDADevice) throws -> OpenMatrices {
-    switch content {
+    try device.use(segment)
+    return switch content {
     case .open(let storage): OpenMatrices(outputs: outputs, storage: storage)
     case .closed(let parts):
       try device.opened(self, OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: room), parts)
     }
   }
 
-  /// A matrix in NF4; nil where it is kept in bf16.
-  func packed(_ index: Int) -> NF4Matrix? {
+  /// A matrix in NF4, there to be read; nil where it is kept in bf16.
+  func packed(_ index: Int, on device: CUDADevice) throws -> NF4Matrix? {
+    try device.use(segment)
     guard case .closed(let parts) = content, case .nf4(let matrix) = parts[index] else { return nil }
     return matrix
   }
@@ -165,8 +171,6 @@ final class CUDAMatrix: FrozenMatrix, @unchecked Sendable {
   var outputs: Int { group.outputs[index] }
   var inputs: Int { group.inputs }
   var byteCount: Int { group.byteCount / group.outputs.count }
-  /// The matrix in NF4; nil where it is kept in bf16.
-  var packed: NF4Matrix? { group.packed(index) }
 }
 
 extension CUDADevice {

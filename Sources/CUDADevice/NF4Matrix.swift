@@ -60,14 +60,27 @@ final class FrozenMemory {
 
   private var block: DeviceBuffer?
   private var used = 0
+  /// Whether there is one block, given, and no other.
+  private let isFixed: Bool
+
+  init() { isFixed = false }
+
+  /// Memory of one block.
+  init(in block: DeviceBuffer) {
+    self.block = block
+    isFixed = true
+  }
 
   /// A dense tensor of undefined content.
   func tensor(rows: Int = 1, columns: Int, _ dtype: DType, on device: CUDADevice) throws -> Tensor {
     let bytes = (rows * columns * dtype.byteCount + 255) / 256 * 256
-    if bytes >= Self.blockBytes {
+    if isFixed {
+      guard let block, used + bytes <= block.byteCount else {
+        throw DeviceError("a segment of matrices is larger than was said before it was made")
+      }
+    } else if bytes >= Self.blockBytes {
       return Tensor(try device.allocate(byteCount: bytes), rows: rows, columns: columns, dtype: dtype)
-    }
-    if block == nil || used + bytes > Self.blockBytes {
+    } else if block == nil || used + bytes > Self.blockBytes {
       block = try device.allocate(byteCount: Self.blockBytes)
       used = 0
     }

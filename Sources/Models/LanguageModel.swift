@@ -55,7 +55,11 @@ public final class LanguageModel {
     self.device = device
     self.shape = shape
     self.storage = storage
-    let loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions, storage: storage)
+    var loader = WeightLoader(checkpoint: checkpoint, device: device, directions: directions, storage: storage)
+    if !storage.streamedLayers.isEmpty {
+      let streamed = configuration.layerShapes(storage, directions: directions).filter { $0.segment != nil }
+      loader.stream = try device.makeMatrixStream(streamed, places: storage.streamPlaces)
+    }
     let embeddingName = "model.embed_tokens.weight"
     headName = configuration.tiesEmbeddings ? embeddingName : "lm_head.weight"
     finalNorm = try loader.vector("model.norm.weight", count: shape.hidden)
@@ -73,7 +77,8 @@ public final class LanguageModel {
           try WeightLoader(checkpoint: checkpoint, device: device, directions: [])
             .matrix(embeddingName, outputs: shape.vocabulary, inputs: shape.hidden))
       }
-    blocks = try (0..<shape.layerCount).map { try Block(layer: $0, configuration, from: loader) }
+    let blockLoader = loader
+    blocks = try (0..<shape.layerCount).map { try Block(layer: $0, configuration, from: blockLoader) }
     rotary = RotaryTables(RotaryEmbedding(configuration), on: device)
   }
 

@@ -13,7 +13,7 @@ public struct TrainingFootprint: Sendable, Equatable {
   public var working: Int
   /// What a step keeps and works in.
   public var activations: Int
-  /// Bytes of the host's memory for what layers keep there.
+  /// Bytes of the host's memory for weights that take turns on the device, and for what layers keep there.
   public var host: Int
 
   /// All of the device's.
@@ -48,7 +48,9 @@ public struct TrainingExtent: Sendable {
   /// What a step takes on `device` by `plan`.
   public func footprint(_ plan: ActivationPlan, on device: any Device) -> TrainingFootprint {
     var footprint = fixedFootprint(on: device)
-    (footprint.activations, footprint.host) = activationByteCounts(plan, on: device)
+    let activations = activationByteCounts(plan, on: device)
+    footprint.activations = activations.device
+    footprint.host += activations.host
     return footprint
   }
 
@@ -66,18 +68,9 @@ public struct TrainingExtent: Sendable {
           outputs: [configuration.vocabularySize], inputs: configuration.hiddenSize, storage: [.operands],
           directions: []))
     }
-    var layers: [FrozenShape] = []
-    for layer in 0..<configuration.layerCount {
-      for modules in TrainingPass.Groups.all {
-        layers.append(
-          FrozenShape(
-            outputs: modules.map { configuration.size(of: $0).outputs },
-            inputs: configuration.size(of: modules[0]).inputs,
-            storage: modules.map { storage($0.path(layer: layer)) }, directions: directions))
-      }
-    }
-    let whole = device.frozenFootprint(vocabulary + layers)
-    let ends = device.frozenFootprint(vocabulary).matrices
+    let layers = configuration.layerShapes(self.storage, directions: directions)
+    let whole = device.frozenFootprint(vocabulary + layers, places: self.storage.streamPlaces)
+    let ends = device.frozenFootprint(vocabulary, places: 0).matrices
     let parameters = parameterCount
     // Parameters and gradients in fp32, copies for products; moments in fp32 or in codes with one absmax for 256 of them.
     let moments = quantizesMoments ? 2 * (parameters + parameters / 64) : 8 * parameters
@@ -85,7 +78,7 @@ public struct TrainingExtent: Sendable {
       layers: whole.matrices - ends, vocabulary: ends,
       learned: parameters * (8 + device.computeType.byteCount) + moments,
       working: whole.working + scratchByteCount(on: device), activations: 0,
-      host: 0)
+      host: whole.host)
   }
 
   /// Parameters that learn.

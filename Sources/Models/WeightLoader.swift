@@ -8,6 +8,8 @@ struct WeightLoader {
   let device: any Device
   let directions: ProductDirections
   var storage = WeightStorage.operands
+  /// Where the matrices of layers lie that take turns on the device.
+  var stream: (any MatrixStream)?
 
   /// The stored tensor of that name, its shape checked.
   func stored(_ name: String, rows: Int, columns: Int) throws -> StoredTensor {
@@ -34,12 +36,17 @@ struct WeightLoader {
       }
       return try device.makeRandomMatrices(
         outputs: parts.map(\.outputs), inputs: inputs, bound: 1 / Float(inputs).squareRoot(), seed: seed,
-        storage: storage(of: parts[0].name))
+        storage: storage(of: parts[0].name), segment: segment(of: parts[0].name))
     }
     let tensors = try parts.map { try stored($0.name, rows: $0.outputs, columns: inputs) }
     defer { for tensor in tensors { tensor.releasePages() } }
+    let segment = segment(of: parts[0].name)
     return try device.makeFrozenMatrices(
-      tensors.map { $0.source(storage: storage(of: $0.name)) }, directions: directions)
+      tensors.map {
+        var source = $0.source(storage: storage(of: $0.name))
+        source.segment = segment
+        return source
+      }, directions: directions)
   }
 
   /// Makes a matrix serve this loader's directions too.
@@ -47,6 +54,12 @@ struct WeightLoader {
     let tensor = try stored(name, rows: matrix.outputs, columns: matrix.inputs)
     defer { tensor.releasePages() }
     try device.extend(matrix, directions: directions, source: tensor.source(storage: storage(of: name)))
+  }
+
+  private func segment(of tensor: String) -> MatrixSegment? {
+    guard let stream, let layer = WeightStorage.layer(ofModule: tensor), let index = storage.segment(ofLayer: layer)
+    else { return nil }
+    return MatrixSegment(stream, index)
   }
 
   private func storage(of tensor: String) -> FrozenStorage {

@@ -6,6 +6,10 @@ public struct WeightStorage: Sendable {
   private let choose: @Sendable (String) -> FrozenStorage
   /// Whether embedding rows are gathered in the host's memory, where the head does not share them.
   public private(set) var embeddingIsOnHost = false
+  /// The layers whose matrices lie in the host's memory and take turns on the device, rising.
+  public private(set) var streamedLayers: [Int] = []
+  /// Places on the device for the layers that take turns.
+  public private(set) var streamPlaces = 0
 
   /// A choice for each matrix by its module's name, as checkpoints spell it: `model.layers.3.mlp.down_proj`, `lm_head`.
   public init(_ choose: @escaping @Sendable (String) -> FrozenStorage) { self.choose = choose }
@@ -17,6 +21,17 @@ public struct WeightStorage: Sendable {
   public func withEmbeddingOnHost() -> WeightStorage {
     var storage = self
     storage.embeddingIsOnHost = true
+    return storage
+  }
+
+  /// The same with `count` of `layerCount` layers in the host's memory, which take turns in `places` on the device.
+  ///
+  /// They lie as far from one another as they can, so that one comes while others compute.
+  public func withStreamedLayers(_ count: Int, of layerCount: Int, places: Int) -> WeightStorage {
+    var storage = self
+    let count = min(max(0, count), layerCount)
+    storage.streamedLayers = (0..<count).map { (2 * $0 + 1) * layerCount / (2 * count) }
+    storage.streamPlaces = min(places, count)
     return storage
   }
 

@@ -73,9 +73,7 @@ extension StepPlanner {
   /// The storage of the fastest plan.
   /// - Throws: where none fits, with the context that would.
   func fitting(on device: any Device) throws -> WeightStorage {
-    guard let plan = plan(on: device),
-      let storage = storages.first(where: { $0.isResident == plan.weightsAreResident })?.storage
-    else {
+    guard let plan = plan(on: device) else {
       let longest = longestContext(on: device)
       throw TrainingError(
         "no step of \(extent.tokens) tokens at once fits \(roundedByteCount(budget)): "
@@ -83,6 +81,6 @@ extension StepPlanner {
             ? "one sample of \(longest) does; lower --batch-size or --max-seq-length"
             : "the model alone is too large; use --quantization nf4 or a smaller one"))
     }
-    return plan.embeddingIsOnHost ? storage.withEmbeddingOnHost() : storage
+    return plan.storage
   }
 }

@@ -14,7 +14,7 @@ extension Device {
     throw DeviceError("\(description) looks no embeddings up")
   }
   public func makeRandomMatrices(
-    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage
+    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage, segment: MatrixSegment?
   ) throws -> [any FrozenMatrix] {
     let sources = outputs.enumerated().map { index, outputs in
       MatrixSource(outputs: outputs, inputs: inputs, storage: storage) { rows, values in

@@ -58,12 +58,16 @@ public protocol Device: TrainingOperations, Sendable {
 
   /// Takes in frozen matrices that are multiplied with the same x, one for each source.
   func makeFrozenMatrices(_ sources: [MatrixSource], directions: ProductDirections) throws -> [any FrozenMatrix]
+  /// Room for frozen matrices of these shapes, each with its segment, that lie with the host and take turns in some `places` on the
+  /// device; nil where the device's memory is the host's.
+  func makeMatrixStream(_ shapes: [FrozenShape], places: Int) throws -> (any MatrixStream)?
   /// Frozen matrices of one input, of uniform random values in ±bound, for measurements without a checkpoint; they serve
   /// both directions.
-  func makeRandomMatrices(outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage) throws
-    -> [any FrozenMatrix]
-  /// What frozen matrices of these shapes would take, made in this order.
-  func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint
+  func makeRandomMatrices(
+    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage, segment: MatrixSegment?
+  ) throws -> [any FrozenMatrix]
+  /// What frozen matrices of these shapes would take, made in this order; `places`: of their segments on the device.
+  func frozenFootprint(_ groups: [FrozenShape], places: Int) -> FrozenFootprint
   /// Row `tokens[i]` of `table` becomes row i of `x` (residual `[tokens, inputs]`); where ``embedsTokens``.
   func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws
   /// Makes `matrix` serve `directions` as well; `source` must give the same rows as when it was made.
@@ -180,6 +184,9 @@ public protocol Device: TrainingOperations, Sendable {
 
 // What a device may do in one piece, and need not.
 extension Device {
+  /// All matrices of a device in the host's memory are there already.
+  public func makeMatrixStream(_ shapes: [FrozenShape], places: Int) throws -> (any MatrixStream)? { nil }
+
   /// A device in the host's memory leaves limits to the plan.
   public func limitMemory(to limit: Int?) {}
 
@@ -189,7 +196,7 @@ extension Device {
   }
 
   /// A copy for each direction in the type of matrix operands, or four bits and an absmax of eight for each 64 elements.
-  public func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint {
+  public func frozenFootprint(_ groups: [FrozenShape], places: Int) -> FrozenFootprint {
     var bytes = 0
     for group in groups {
       let copies = (group.directions.contains(.forward) ? 1 : 0) + (group.directions.contains(.backward) ? 1 : 0)

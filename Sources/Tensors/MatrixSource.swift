@@ -45,6 +45,8 @@ public struct MatrixSource: Sendable {
   public var nf4: NF4Blocks?
   /// The whole matrix, where it is stored in blocks of a GGUF format.
   public var blocks: Blocks?
+  /// Where it lies when it does not stay on the device.
+  public var segment: MatrixSegment?
 
   /// A matrix `[outputs, inputs]` that `decode` writes, and that is stored as given.
   public init(

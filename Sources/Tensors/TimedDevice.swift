@@ -57,7 +57,9 @@ package final class TimedDevice: Device, @unchecked Sendable {
 
   // MARK: Memory
 
-  package func frozenFootprint(_ groups: [FrozenShape]) -> FrozenFootprint { base.frozenFootprint(groups) }
+  package func frozenFootprint(_ groups: [FrozenShape], places: Int) -> FrozenFootprint {
+    base.frozenFootprint(groups, places: places)
+  }
   package func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore {
     try base.makeHostStore(places: count, byteCount: byteCount)
   }
@@ -85,9 +87,13 @@ package final class TimedDevice: Device, @unchecked Sendable {
   // MARK: Matrices
 
   package func makeRandomMatrices(
-    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage
+    outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage, segment: MatrixSegment?
   ) throws -> [any FrozenMatrix] {
-    try base.makeRandomMatrices(outputs: outputs, inputs: inputs, bound: bound, seed: seed, storage: storage)
+    try base.makeRandomMatrices(
+      outputs: outputs, inputs: inputs, bound: bound, seed: seed, storage: storage, segment: segment)
+  }
+  package func makeMatrixStream(_ shapes: [FrozenShape], places: Int) throws -> (any MatrixStream)? {
+    try base.makeMatrixStream(shapes, places: places)
   }
   package func embed(_ tokens: [Int32], _ table: any FrozenMatrix, into x: Tensor) throws {
     try time(.memory) { try base.embed(tokens, table, into: x) }

@@ -19,15 +19,16 @@ extension EmulatedDeviceTests {
     ]
 
     private func withModel(
-      _ storage: WeightStorage, _ body: (CUDADevice, LanguageModel, Adapter) throws -> Void
+      _ storage: WeightStorage, _ config: JSONObject = Self.config, useDoRA: Bool = false,
+      _ body: (CUDADevice, LanguageModel, Adapter) throws -> Void
     ) throws {
       let kernels = try TemporaryFolder()
       let folder = try TemporaryFolder()
-      try TinyModel(changing: Self.config, seed: 5).write(to: folder)
+      try TinyModel(changing: config, seed: 5).write(to: folder)
       let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
       let model = try LanguageModel(
         Checkpoint.open(path: folder.path), on: device, directions: [.forward, .backward], storage: storage)
-      let adapter = try model.makeAdapter(LoRAConfiguration(rank: 8, alpha: 16), training: true)
+      let adapter = try model.makeAdapter(LoRAConfiguration(rank: 8, alpha: 16, useDoRA: useDoRA), training: true)
       try adapter.initialize(seed: 3)
       // B is zero at first, and would hide what A learns.
       var values = try adapter.values()
@@ -92,7 +93,11 @@ extension EmulatedDeviceTests {
 
     @Test(arguments: [true, false]) func footprintsAreWhatIsAllocated(_ isNF4: Bool) throws {
       let storage = isNF4 ? WeightStorage.nf4(resident: false) : .operands
-      for storage in [storage, storage.withEmbeddingOnHost()] {
+      let storages = [
+        storage, storage.withEmbeddingOnHost(), storage.withStreamedLayers(3, of: 4, places: 1),
+        storage.withStreamedLayers(4, of: 4, places: 2).withEmbeddingOnHost(),
+      ]
+      for storage in storages {
         try withModel(storage) { device, model, adapter in
           let optimizer = try Optimizer(adapter, on: device)
           defer { withExtendedLifetime(optimizer) {} }
@@ -107,6 +112,43 @@ extension EmulatedDeviceTests {
           #expect(rest >= 0 && rest < 1 << 20, "\(footprint), \(device.peakBytes)")
           #expect(
             footprint.activations == model.activationByteCount(tokens: 256, plan))
+        }
+      }
+    }
+
+    /// Weights that take turns on the GPU are those that lie there: the same bits, whichever layers travel, in how many places,
+    /// in training, evaluation and generation.
+    @Test(arguments: [false, true]) func streamedWeightsChangeNothing(_ useDoRA: Bool) throws {
+      var changed = Self.config
+      changed["num_hidden_layers"] = 5
+      // DoRA reads every matrix once more after each step.
+      let storage =
+        useDoRA ? WeightStorage.operands : .nf4(resident: false, except: ["model.layers.2.mlp.up_proj"])
+      let ways = useDoRA ? [(0, 0), (5, 3)] : [(0, 0), (1, 1), (3, 1), (3, 2), (5, 1), (5, 2)]
+      var kept: (losses: [Double], gradients: [[Float]], evaluated: Double, logits: [Float])?
+      for (count, places) in ways {
+        let streamed = storage.withStreamedLayers(count, of: 5, places: places)
+        #expect(streamed.streamedLayers.count == count)
+        try withModel(streamed, changed, useDoRA: useDoRA) { device, model, adapter in
+          let optimizer = try Optimizer(adapter, on: device)
+          let batch = batch([40, 17], vocabulary: model.configuration.vocabularySize)
+          try model.reserve(tokens: batch.tokens.count, ActivationPlan([], rest: .attention))
+          var (losses, gradients): ([Double], [[Float]]) = ([], [])
+          for _ in 0..<2 {
+            let found = try step(model, adapter, batch)
+            losses.append(found.loss)
+            gradients.append(found.gradient)
+            try optimizer.apply(learningRate: 0.01, gradientNorm: 1)
+          }
+          let evaluated = try model.evaluate(batch) + model.evaluate(batch)
+          let logits = try model.logits(Array(batch.tokens[0..<5]))
+          if let kept {
+            #expect(losses == kept.losses && gradients == kept.gradients, "\(count) layers in \(places) places")
+            #expect(evaluated == kept.evaluated && logits == kept.logits, "\(count) layers in \(places) places")
+          } else {
+            #expect(Set(losses).count == 2 && losses.allSatisfy(\.isFinite))
+            kept = (losses, gradients, evaluated, logits)
+          }
         }
       }
     }
@@ -126,7 +168,7 @@ extension EmulatedDeviceTests {
       let gigabyte = 1_073_741_824.0
       for (batch, length, memory, speed) in [
         (2, 2048, 10.4, 5856.0), (8, 2048, 14.3, 6218), (1, 16_384, 14.2, 4781), (1, 65_536, 29.9, 2827),
-        (1, 131_072, 48, 1707),
+        (1, 131_072, 48, 1707), (1, 2048, 8, 4468), (1, 2048, 7.6, 4468),
       ] {
         let planner = StepPlanner(
           TrainingExtent(
@@ -135,7 +177,7 @@ extension EmulatedDeviceTests {
           rates: Self.rates,
           storages: [(true, .nf4(resident: true)), (false, .nf4(resident: false))])
         let plan = try #require(planner.plan(on: device), "\(batch) × \(length) in \(memory) GiB")
-        #expect(plan.footprint.total <= planner.budget)
+        #expect(plan.footprint.total <= planner.budget && plan.footprint.host <= planner.hostBudget)
         let rate = Double(batch * length) / plan.seconds
         #expect(rate > speed, "\(batch) × \(length) in \(memory) GiB: \(rate) tokens/s, \(plan)")
       }

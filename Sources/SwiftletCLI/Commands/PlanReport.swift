@@ -68,7 +68,11 @@ struct PlanReport {
     }
     choices += [
       .object(["choice": "weights", "value": plan.weightsAreResident ? "resident" : "on-use"]),
-      .object(["choice": "embedding", "value": plan.embeddingIsOnHost ? "host" : "device"]),
+      .object([
+        "choice": "streamed_layers", "layers": .array(plan.storage.streamedLayers.map { .integer($0) }),
+        "places": .integer(plan.storage.streamPlaces),
+      ]),
+      .object(["choice": "embedding", "value": plan.storage.embeddingIsOnHost ? "host" : "device"]),
       .object(["choice": "tile", "value": plan.activations.tile.map { .integer($0) } ?? .null]),
       .object(["choice": "head_rows", "value": plan.activations.headRows.map { .integer($0) } ?? .null]),
       .object(["choice": "rounded_inputs", "value": .bool(plan.activations.roundsInputs)]),
@@ -97,10 +101,10 @@ struct PlanReport {
     }
     var lines = ["\(device)", "memory"]
     lines += [
-      row("layers", footprint.layers, plan.weightsAreResident ? "" : "dequantized for each use"),
+      row("layers", footprint.layers, weightsNote(plan)),
       row(
         "embedding and head", footprint.vocabulary,
-        plan.embeddingIsOnHost ? "embedding rows are gathered in the host's memory" : ""),
+        plan.storage.embeddingIsOnHost ? "embedding rows are gathered in the host's memory" : ""),
       row("what learns", footprint.learned, "parameters, gradients, moments"),
       row("the device's own", footprint.working),
       row("activations", footprint.activations, activationNote(plan.activations)),
@@ -120,6 +124,17 @@ struct PlanReport {
         + "\(Formatting.count(Double(tokens) / plan.seconds)) tokens/s")
     if let longest { lines.append("longest \(longest) tokens in one sample") }
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func weightsNote(_ plan: StepPlan) -> String {
+    let streamed = plan.storage.streamedLayers.count
+    return [
+      plan.weightsAreResident ? nil : "dequantized for each use",
+      streamed == 0
+        ? nil
+        : "\(streamed) of \(layerCount) layers come from the host's memory in turn, in "
+          + (plan.storage.streamPlaces == 1 ? "one place" : "\(plan.storage.streamPlaces) places"),
+    ].compactMap { $0 }.joined(separator: "; ")
   }
 
   private func activationNote(_ plan: ActivationPlan) -> String {

@@ -33,10 +33,12 @@ extension LanguageModel {
     free -= extent(tokens).scratchByteCount(on: device)
     if activationByteCount(tokens: tokens, .everything) <= free { return .everything }
     let rates = try DeviceRates.known(on: device, for: configuration)
+    let hostFree = device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8
     func search(_ tokens: Int) -> ActivationSearch {
-      ActivationSearch(
-        extent: extent(tokens), context: min(context, tokens), free: free,
-        hostBudget: device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8, rates: rates)
+      let extent = extent(tokens)
+      return ActivationSearch(
+        extent: extent, context: min(context, tokens), rates: rates,
+        options: [.init(free: free, hostFree: hostFree, streamed: StreamedWeights(extent, on: device))])
     }
     if let found = search(tokens).best(on: device) { return found.plan }
     var (fitting, tooMany) = (0, tokens)

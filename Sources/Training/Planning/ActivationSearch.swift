@@ -2,19 +2,35 @@ import ModelFiles
 import Models
 import Tensors
 
-/// The search for what layers keep.
+/// The search for what layers keep, for one or several ways to keep the weights.
 struct ActivationSearch {
+  /// What is left beside weights that are kept in one way.
+  struct Option {
+    /// Bytes of the device's memory for activations.
+    var free: Int
+    /// Bytes of the host's.
+    var hostFree: Int
+    /// The weights that travel.
+    var streamed: StreamedWeights
+  }
+
+  /// What was found.
+  struct Result {
+    var plan: ActivationPlan
+    var seconds: Double
+    /// The option that it belongs to.
+    var option: Int
+  }
+
   let extent: TrainingExtent
   let context: Int
-  /// Bytes for activations.
-  let free: Int
-  let hostBudget: Int
   let rates: DeviceRates
+  let options: [Option]
 
-  /// The fastest plan that fits `free`; nil where none does.
-  func best(on device: any Device) -> (plan: ActivationPlan, seconds: Double)? {
-    guard free > 0 else { return nil }
-    var best: (plan: ActivationPlan, seconds: Double)?
+  /// The fastest plan that fits one of the options; nil where none does.
+  func best(on device: any Device) -> Result? {
+    guard options.contains(where: { $0.free > 0 }) else { return nil }
+    var best: Result?
     let costs = StepCosts(extent, context: context, rates: rates, on: device)
     for tile in tiles {
       for headRows in [device.headRows, 256, 64] where headRows <= device.headRows {
@@ -22,10 +38,9 @@ struct ActivationSearch {
           for floor in floors {
             let base = ActivationPlan(
               [], rest: .everything, roundsInputs: roundsInputs, tile: tile, headRows: headRows)
-            guard let found = fill(base, floor, costs, on: device),
-              found.seconds < (best?.seconds ?? .infinity)
-            else { continue }
-            best = found
+            if let found = Filling(self, base, floor, costs, on: device)?.best(faster: best?.seconds, on: device) {
+              best = found
+            }
           }
         }
       }
@@ -53,62 +68,103 @@ struct ActivationSearch {
   /// What a layer keeps that keeps least.
   private var floors: [ActivationPlan.Layer] {
     let onDevice = [ActivationPlan.Layer(.input)]
-    if hostBudget <= 0 { return onDevice }
+    if options.allSatisfy({ $0.hostFree <= 0 }) { return onDevice }
     return onDevice + [ActivationPlan.Layer(.input, isOnHost: true), ActivationPlan.Layer(.attention, isOnHost: true)]
   }
+}
 
-  /// The fastest plan in which some layers are at the floor and the others keep more.
-  private func fill(
-    _ base: ActivationPlan, _ floor: ActivationPlan.Layer, _ costs: StepCosts, on device: any Device
-  ) -> (plan: ActivationPlan, seconds: Double)? {
+/// The plans in which some layers are at a floor and the others keep more.
+private struct Filling {
+  private let search: ActivationSearch
+  private let base: ActivationPlan
+  private let floor: ActivationPlan.Layer
+  private let costs: StepCosts
+  private let count: Int
+  /// What the plan takes in which all layers are at the floor.
+  private let least: (device: Int, host: Int)
+  private let kinds: [LayerMemory]
+  /// By kind: what the plan grows by when one layer keeps more than the floor, and what that layer computes again.
+  private let extra: [Int]
+  private let work: [Double]
+  private let floorWork: Double
+  private let layers: Double
+  private let ends: Double
+
+  /// nil where not even the floor fits.
+  init?(
+    _ search: ActivationSearch, _ base: ActivationPlan, _ floor: ActivationPlan.Layer, _ costs: StepCosts,
+    on device: any Device
+  ) {
+    let extent = search.extent
     let count = extent.configuration.layerCount
     let tiles = base.tile.map { (extent.tokens + $0 - 1) / $0 } ?? 1
-    func plan(_ layers: [ActivationPlan.Layer]) -> ActivationPlan {
+    func bytes(_ layers: [ActivationPlan.Layer]) -> (device: Int, host: Int) {
       var plan = base
       plan.layers = layers
-      return plan
+      return extent.activationByteCounts(plan, on: device)
     }
     let all = [ActivationPlan.Layer](repeating: floor, count: count)
-    let least = extent.activationByteCounts(plan(all), on: device)
-    guard least.device <= free else { return nil }
-    // What the plan grows by when one layer keeps more than the floor.
-    let kinds = LayerMemory.allCases.filter { floor.isOnHost ? true : $0 > floor.keeps }
-    let extra = kinds.map { kind -> Int in
+    let least = bytes(all)
+    guard search.options.contains(where: { least.device <= $0.free }) else { return nil }
+    (self.search, self.base, self.floor, self.costs, self.count, self.least) = (
+      search, base, floor, costs, count, least
+    )
+    kinds = LayerMemory.allCases.filter { floor.isOnHost ? true : $0 > floor.keeps }
+    extra = kinds.map { kind -> Int in
       var layers = all
       layers[count - 1] = ActivationPlan.Layer(kind)
-      return max(0, extent.activationByteCounts(plan(layers), on: device).device - least.device)
+      return max(0, bytes(layers).device - least.device)
     }
+    work = kinds.map { costs.again(keeping: $0, tiles: tiles) }
+    floorWork = costs.again(keeping: floor.keeps, tiles: tiles)
+    layers = Double(count) * costs.layer(tiles: tiles)
+    ends = costs.ends(extent, base, on: device)
+  }
+
+  /// The fastest plan of all options, where it takes less than `limit` seconds.
+  func best(faster limit: Double?, on device: any Device) -> ActivationSearch.Result? {
+    var best: ActivationSearch.Result?
+    for (index, option) in search.options.enumerated() where least.device <= option.free {
+      guard let counts = counts(option, faster: best?.seconds ?? limit) else { continue }
+      let more = zip(kinds, counts).flatMap { [ActivationPlan.Layer](repeating: .init($0), count: $1) }
+      var plan = base
+      plan.layers = [ActivationPlan.Layer](repeating: floor, count: count - more.count) + more
+      // Layers are not quite independent: what they share depends on which kinds there are.
+      if search.extent.activationByteCounts(plan, on: device).device > option.free {
+        guard least.host <= option.hostFree else { continue }
+        plan.layers = [ActivationPlan.Layer](repeating: floor, count: count)
+      }
+      let seconds = costs.seconds(of: plan, search.extent, option.streamed, on: device)
+      if seconds < best?.seconds ?? limit ?? .infinity {
+        best = ActivationSearch.Result(plan: plan, seconds: seconds, option: index)
+      }
+    }
+    return best
+  }
+
+  /// How many layers keep what of ``kinds`` in the fastest plan.
+  private func counts(_ option: ActivationSearch.Option, faster limit: Double?) -> [Int]? {
     let perHostLayer = floor.isOnHost ? least.host / max(count, 1) : 0
-    let work = kinds.map { costs.again(keeping: $0, tiles: tiles) }
-    let floorWork = costs.again(keeping: floor.keeps, tiles: tiles)
-    let fixed = Double(count) * costs.layer(tiles: tiles) + costs.ends(extent, base, on: device)
     var best: (counts: [Int], seconds: Double)?
     // The last kind keeps everything and takes what is left; the others are enumerated.
     func search(_ index: Int, _ left: Int, _ spent: Int, _ again: Double, _ counts: [Int]) {
       guard index < kinds.count - 1 else {
-        let most = extra[index] > 0 ? min(left, (free - least.device - spent) / extra[index]) : left
+        let most = extra[index] > 0 ? min(left, (option.free - least.device - spent) / extra[index]) : left
         let atFloor = left - most
-        guard !floor.isOnHost || atFloor * perHostLayer <= hostBudget else { return }
+        guard !floor.isOnHost || atFloor * perHostLayer <= option.hostFree else { return }
         let seconds = costs.together(
-          fixed + again + Double(atFloor) * floorWork, hostBytes: atFloor * perHostLayer)
-        if seconds < (best?.seconds ?? .infinity) { best = (counts + [most], seconds) }
+          layers, again: again + Double(atFloor) * floorWork, ends: ends, hostBytes: atFloor * perHostLayer,
+          option.streamed)
+        if seconds < best?.seconds ?? limit ?? .infinity { best = (counts + [most], seconds) }
         return
       }
       for number in 0...left {
         let bytes = spent + number * extra[index]
-        if least.device + bytes > free { break }
+        if least.device + bytes > option.free { break }
         search(index + 1, left - number, bytes, again + Double(number) * work[index], counts + [number])
       }
     }
     search(0, count, 0, 0, [])
-    guard let best else { return nil }
-    let more = zip(kinds, best.counts).flatMap { [ActivationPlan.Layer](repeating: .init($0), count: $1) }
-    let layers = [ActivationPlan.Layer](repeating: floor, count: count - more.count) + more
-    let result = plan(layers)
-    // Layers are not quite independent: what they share depends on which kinds there are.
-    let fits = extent.activationByteCounts(result, on: device).device <= free
-    guard fits || least.host <= hostBudget else { return nil }
-    let fitting = fits ? result : plan(all)
-    return (fitting, costs.seconds(of: fitting, extent, on: device))
+    return best?.counts
   }
 }

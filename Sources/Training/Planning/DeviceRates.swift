@@ -113,7 +113,7 @@ public struct DeviceRates: Sendable, Equatable {
 
   private static func products(on device: any Device, size: Int) throws -> Double {
     let matrix = try device.makeRandomMatrices(
-      outputs: [size], inputs: size, bound: 1, seed: 1, storage: .operands)[0]
+      outputs: [size], inputs: size, bound: 1, seed: 1, storage: .operands, segment: nil)[0]
     let x = try tensor(size, size, device.computeType, on: device)
     let y = try tensor(size, size, device.computeType, on: device)
     // Zeros would cost a card less power than a step does.

@@ -24,19 +24,32 @@ struct StepCosts {
   }
 
   /// Seconds of a step by `plan`.
-  func seconds(of plan: ActivationPlan, _ extent: TrainingExtent, on device: any Device) -> Double {
+  func seconds(
+    of plan: ActivationPlan, _ extent: TrainingExtent, _ streamed: StreamedWeights, on device: any Device
+  ) -> Double {
     let tiles = plan.tile.map { (tokens + $0 - 1) / $0 } ?? 1
-    let layers = (0..<configuration.layerCount).reduce(0) { sum, index in
-      sum + layer(tiles: tiles) + again(keeping: plan[index].keeps, tiles: tiles)
+    let again = (0..<configuration.layerCount).reduce(0) { sum, index in
+      sum + self.again(keeping: plan[index].keeps, tiles: tiles)
     }
     return together(
-      layers + ends(extent, plan, on: device), hostBytes: extent.activationByteCounts(plan, on: device).host)
+      Double(configuration.layerCount) * layer(tiles: tiles), again: again, ends: ends(extent, plan, on: device),
+      hostBytes: extent.activationByteCounts(plan, on: device).host, streamed)
   }
 
-  /// What is computed, and bytes that travel to the host and back beside it.
-  func together(_ compute: Double, hostBytes: Int) -> Double {
-    guard hostBytes > 0 else { return compute }
-    return max(compute, 2 * Double(hostBytes) / rates.host) + 0.02 * compute
+  /// What layers compute, in both passes and again in the second, with what travels beside it, and what comes before and after.
+  func together(
+    _ layers: Double, again: Double, ends: Double, hostBytes: Int, _ streamed: StreamedWeights
+  ) -> Double {
+    let open = streamed.isOpened ? 0 : Double(streamed.layers * streamed.byteCount) * 2 / rates.elements
+    let forward = layers * forwardShare + open
+    let backward = layers * (1 - forwardShare) + again + open
+    let activations = Double(hostBytes) / rates.host
+    // What is kept goes out while weights come in; both come in on the way back.
+    let seconds =
+      max(forward, activations, streamed.seconds(beside: forward, configuration.layerCount, rates.host))
+      + max(
+        backward, activations + streamed.seconds(beside: backward, configuration.layerCount, rates.host))
+    return ends + seconds + (hostBytes > 0 || streamed.copies > 0 ? 0.02 * (forward + backward) : 0)
   }
 
   private func weights(_ modules: TargetModule...) -> Double {
@@ -63,6 +76,12 @@ struct StepCosts {
 
   private var attentionWeights: Double { weights(.query, .key, .value, .output) }
   private var mlpWeights: Double { weights(.gate, .up, .down) }
+
+  /// The forward pass's part of what a layer computes.
+  private var forwardShare: Double {
+    let products = product(attentionWeights + mlpWeights)
+    return (products + attention) / (2 * products + attention + attentionBackward)
+  }
 
   /// One layer, forward and backward, nothing computed again.
   func layer(tiles: Int) -> Double {

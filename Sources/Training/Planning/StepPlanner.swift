@@ -8,8 +8,8 @@ public struct StepPlan: Sendable {
   public var activations: ActivationPlan
   /// Whether quantized matrices are dequantized once and kept so.
   public var weightsAreResident: Bool
-  /// Whether embedding rows are gathered in the host's memory.
-  public var embeddingIsOnHost: Bool
+  /// How the weights are kept.
+  public var storage: WeightStorage
   /// Bytes, part by part.
   public var footprint: TrainingFootprint
   /// Seconds of a step of one micro-batch.
@@ -49,22 +49,61 @@ public struct StepPlanner {
 
   /// The fastest plan; nil where none fits.
   public func plan(on device: any Device) -> StepPlan? {
+    let count = extent.configuration.layerCount
+    let step = max(1, count / 10)
+    guard let first = plan(streaming: Array(stride(from: 0, to: count, by: step)) + [count], on: device) else {
+      return nil
+    }
+    let streamed = first.storage.streamedLayers.count
+    guard streamed > 0, step > 1 else { return first }
+    // Between the numbers that were tried.
+    let near = max(1, streamed - step + 1)...min(count, streamed + step - 1)
+    guard let second = plan(streaming: Array(near), on: device), second.seconds < first.seconds else { return first }
+    return second
+  }
+
+  /// The fastest plan with one of these numbers of layers whose weights come from the host.
+  private func plan(streaming counts: [Int], on device: any Device) -> StepPlan? {
     var best: StepPlan?
     for (isResident, storage) in storages {
       for onHost in [false, true] where !onHost || (device.embedsTokens && !extent.configuration.tiesEmbeddings) {
-        var extent = extent
-        extent.storage = onHost ? storage.withEmbeddingOnHost() : storage
-        let fixed = extent.fixedFootprint(on: device)
-        let search = ActivationSearch(
-          extent: extent, context: context, free: budget - fixed.total, hostBudget: hostBudget, rates: rates)
+        let kept = onHost ? storage.withEmbeddingOnHost() : storage
+        let storages = streamings(counts, of: kept, isResident: isResident, on: device)
+        let extents = storages.map { storage in
+          var extent = extent
+          extent.storage = storage
+          return extent
+        }
+        let options = extents.map { extent -> ActivationSearch.Option in
+          let fixed = extent.fixedFootprint(on: device)
+          return ActivationSearch.Option(
+            free: budget - fixed.total, hostFree: hostBudget - fixed.host,
+            streamed: StreamedWeights(extent, on: device))
+        }
+        let search = ActivationSearch(extent: extents[0], context: context, rates: rates, options: options)
         guard let found = search.best(on: device) else { continue }
         if let best, best.seconds <= found.seconds { continue }
         best = StepPlan(
-          activations: found.plan, weightsAreResident: isResident, embeddingIsOnHost: onHost,
-          footprint: extent.footprint(found.plan, on: device), seconds: found.seconds)
+          activations: found.plan, weightsAreResident: isResident, storage: storages[found.option],
+          footprint: extents[found.option].footprint(found.plan, on: device), seconds: found.seconds)
       }
     }
     return best
+  }
+
+  /// A storage with each of some numbers of layers whose weights come from the host; as it is first, where that is asked for.
+  private func streamings(
+    _ counts: [Int], of storage: WeightStorage, isResident: Bool, on device: any Device
+  ) -> [WeightStorage] {
+    let isNF4 = extent.storage[TargetModule.down.path(layer: 0)] != .operands
+    // What is dequantized once is there for its speed.
+    guard device.memory != nil, hostBudget > 0, !(isResident && isNF4) else { return [storage] }
+    let layers = extent.configuration.layerCount
+    return counts.flatMap { count in
+      count == 0
+        ? [storage]
+        : (1...2).map { storage.withStreamedLayers(count, of: layers, places: $0) }
+    }
   }
 
   /// The most tokens of a micro-batch of one document that some plan fits; 0 where none does.
@@ -73,7 +112,7 @@ public struct StepPlanner {
       var planner = self
       planner.extent.tokens = tokens
       planner.context = tokens
-      return planner.plan(on: device) != nil
+      return planner.plan(streaming: [0, extent.configuration.layerCount], on: device) != nil
     }
     var (fitting, tooMany) = (0, 256)
     while tooMany < 1 << 24, fits(tooMany) { (fitting, tooMany) = (tooMany, tooMany * 2) }
@@ -89,6 +128,7 @@ public struct StepPlanner {
 extension TrainingExtent {
   /// What a step by `plan` is expected to take: seconds, for documents of `context` tokens at the device's rates.
   public func seconds(of plan: ActivationPlan, context: Int, rates: DeviceRates, on device: any Device) -> Double {
-    StepCosts(self, context: context, rates: rates, on: device).seconds(of: plan, self, on: device)
+    StepCosts(self, context: context, rates: rates, on: device).seconds(
+      of: plan, self, StreamedWeights(self, on: device), on: device)
   }
 }
