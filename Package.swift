@@ -111,7 +111,9 @@ let package = Package(
         .unsafeFlags(["-O2", "-std=c++20", "-Wall", "-Werror", "-Wno-pass-failed", "-Wno-unknown-pragmas"]),
         .headerSearchPath("../../Sources/CUDAKernels/Kernels"),
       ]),
-    tests(of: "CUDADevice", ["CUDAEmulator", "SelfTest", "Models", "ModelFiles", "Training", "JSONValues"]),
+    tests(
+      of: "CUDADevice",
+      ["CUDAEmulator", "SelfTest", "Models", "ModelFiles", "Training", "JSONValues", "Quantization", "CPUDevice"]),
     tests(of: "Swiftlet", ["Export", "Training", "CommandLineParsing", "FineTune"]),
     tests(of: "SwiftletCLI", ["Hub", "JSONValues"]),
   ],

@@ -32,16 +32,10 @@ extension CUDADevice {
     _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
     _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
   ) throws {
-    if var problem = problem(q, k, v, output, logSumExp, shape, spans), isAligned(dOutput, dq, dk, dv) {
-      problem.backward = 1
-      problem.lddo = Int64(dOutput.rowStride)
-      problem.lddq = Int64(dq.rowStride)
-      problem.lddk = Int64(dk.rowStride)
-      problem.lddv = Int64(dv.rowStride)
-      let addresses = sl_attention_addresses(
-        q: q.word, k: k.word, v: v.word, o: output.word, statistics: logSumExp.word, dout: dOutput.word, dq: dq.word,
-        dk: dk.word, dv: dv.word)
-      if try solve(problem, addresses, workspace) { return }
+    if let problem = problem(q, k, v, output, logSumExp, shape, spans), isAligned(dOutput, dq, dk, dv),
+      try solveBackward(problem, dOutput, q, k, v, output, logSumExp, into: dq, dk, dv, workspace)
+    {
+      return
     }
     let needed = attentionWorkspace(shape, spans)
     guard workspace.byteCount >= needed else {
@@ -80,7 +74,8 @@ extension CUDADevice {
     let rows = spans.map(\.queries.upperBound).max() ?? 0
     // Our kernels keep a sum per row and head. cuDNN was measured to take 8 bytes per element of q, beside the gradient of
     // q in fp32; where it takes more, it gets memory of its own.
-    let elements = rows * shape.heads * shape.headDimension
+    let keyHeads = keyHeadsAtOnce(shape.keyValueHeads, of: shape.heads, rows: rows)
+    let elements = rows * keyHeads * (shape.heads / shape.keyValueHeads) * shape.headDimension
     return rows * shape.heads * 8 + (attentionPlans?.length(shape, spans) == nil ? 0 : elements * 12 + (4 << 20))
   }
 
@@ -100,6 +95,40 @@ extension CUDADevice {
       ldk: Int64(k.rowStride), ldv: Int64(v.rowStride), ldo: Int64(output.rowStride),
       ldStatistics: Int64(logSumExp.rowStride), lddo: 0, lddq: 0, lddk: 0, lddv: 0, scale: shape.scale, backward: 0,
       deterministic: 0)
+  }
+
+  /// Heads of keys that go through cuDNN's backward pass at once: as few as still fill the card several times with tiles of 128
+  /// queries, since what it works in grows with them, and is the largest part of a long step otherwise.
+  private func keyHeadsAtOnce(_ keyHeads: Int, of heads: Int, rows: Int) -> Int {
+    let tiles = max(1, rows / 128 * (heads / max(1, keyHeads)))
+    let wanted = (4 * context.multiprocessors + tiles - 1) / tiles
+    return (1...max(1, keyHeads)).first { $0 >= wanted && keyHeads % $0 == 0 } ?? keyHeads
+  }
+
+  /// cuDNN's backward pass, some heads after the others; false where it has no engine for the problem.
+  private func solveBackward(
+    _ whole: sl_attention_problem, _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor,
+    _ logSumExp: Tensor, into dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ workspace: Tensor
+  ) throws -> Bool {
+    let (heads, keyHeads, width) = (Int(whole.heads), Int(whole.keyHeads), Int(whole.width))
+    let group = heads / keyHeads
+    let atOnce = keyHeadsAtOnce(keyHeads, of: heads, rows: Int(whole.batch * whole.length))
+    var problem = whole
+    problem.backward = 1
+    (problem.heads, problem.keyHeads) = (Int64(atOnce * group), Int64(atOnce))
+    problem.lddo = Int64(dOutput.rowStride)
+    problem.lddq = Int64(dq.rowStride)
+    problem.lddk = Int64(dk.rowStride)
+    problem.lddv = Int64(dv.rowStride)
+    for first in stride(from: 0, to: keyHeads, by: atOnce) {
+      let (wide, narrow) = (UInt64(first * group * width * 2), UInt64(first * width * 2))
+      let addresses = sl_attention_addresses(
+        q: q.word + wide, k: k.word + narrow, v: v.word + narrow, o: output.word + wide,
+        statistics: logSumExp.word + UInt64(first * group * logSumExp.rowStride * 4), dout: dOutput.word + wide,
+        dq: dq.word + wide, dk: dk.word + narrow, dv: dv.word + narrow)
+      guard try solve(problem, addresses, workspace) else { return false }
+    }
+    return true
   }
 
   private func solve(

@@ -134,7 +134,7 @@ extension CUDADevice {
   }
 
   /// Absmax values of a matrix before they are quantized.
-  private func absmaxScratch(_ matrix: NF4Matrix) throws -> Tensor {
+  func absmaxScratch(_ matrix: NF4Matrix) throws -> Tensor {
     let blocks = NF4Matrix.blockCount(matrix.rows * matrix.columns)
     return Tensor(try scratch(.absmax, byteCount: blocks * 4), rows: 1, columns: blocks, dtype: .float32)
   }

@@ -202,7 +202,7 @@ public final class CUDADevice: Device, @unchecked Sendable {
   }
 
   /// What an operation needs memory for that no caller keeps.
-  enum Scratch { case rowLosses, partialSums, dropped, through, attention, openMatrices, absmax }
+  enum Scratch { case rowLosses, partialSums, dropped, through, attention, openMatrices, absmax, nf4Error, nf4Trial }
 
   /// Memory of at least `byteCount` bytes that lives until the next call for the same purpose.
   func scratch(_ purpose: Scratch, byteCount: Int) throws -> DeviceBuffer {

@@ -19,6 +19,9 @@ static const char attention_backward[] = {
 static const char attention_forward[] = {
 #embed "Kernels/attention_forward.cu"
   , 0};
+static const char calibration[] = {
+#embed "Kernels/calibration.cu"
+  , 0};
 static const char columns[] = {
 #embed "Kernels/columns.cu"
   , 0};
@@ -51,6 +54,7 @@ static const sl_kernel_source sources[] = {
   {"adamw8bit.cu", adamw8bit},
   {"attention_backward.cu", attention_backward},
   {"attention_forward.cu", attention_forward},
+  {"calibration.cu", calibration},
   {"columns.cu", columns},
   {"crossentropy.cu", crossentropy},
   {"elementwise.cu", elementwise},

@@ -2,6 +2,9 @@ import ModelFiles
 import Tensors
 
 extension LanguageModel {
+  /// The matrix of a projection, as the device has it.
+  package func matrix(of module: TargetModule, layer: Int) -> any FrozenMatrix { blocks[layer][module].matrix }
+
   /// Gives the projections of a layer other weights for forward passes: those that `source` has, and the checkpoint's own
   /// to the others.
   package func replaceMatrices(layer: Int, _ source: (TargetModule) throws -> MatrixSource?) throws {

@@ -1,6 +1,7 @@
 import CPUDevice
 import ModelFiles
 import Models
+import Tensors
 
 /// Bytes of host memory that calibration and rounding take beside the loaded model.
 public struct CalibrationMemory: Sendable, Equatable {
@@ -41,11 +42,13 @@ public struct CalibrationMemory: Sendable, Equatable {
 
   /// Ranges of blocks, as few as fit, whose correlations are collected by one reading of the text each; nil where `memory`
   /// does not hold those of a single block.
-  public func passes(within memory: Int) -> [Range<Int>]? {
+  /// - Parameter device: bytes for them where they are summed up, when that is not the host.
+  public func passes(within memory: Int, device: Int? = nil) -> [Range<Int>]? {
     let needed = byteCount(blocksAtOnce: 0)
     guard memory >= byteCount(blocksAtOnce: correlationsOfBlock == 0 ? 0 : 1) else { return nil }
     guard correlationsOfBlock > 0 else { return [] }
-    let atOnce = min(blocks, (memory - needed) / correlationsOfBlock)
+    let atOnce = min(blocks, (memory - needed) / correlationsOfBlock, device.map { $0 / correlationsOfBlock } ?? .max)
+    guard atOnce > 0 else { return nil }
     let count = (blocks + atOnce - 1) / atOnce
     // Passes of one length.
     return (0..<count).map { blocks * $0 / count..<blocks * ($0 + 1) / count }
@@ -53,6 +56,12 @@ public struct CalibrationMemory: Sendable, Equatable {
 }
 
 extension Calibrator {
+  /// Bytes for correlations where a device of its own sums them up; nil where the host does.
+  public var deviceMemory: Int? {
+    // Half of what is free is for the activations, logits and one layer's error.
+    model.device is any CalibratingDevice ? model.device.memory.map { $0.free / 2 } : nil
+  }
+
   /// What calibration and rounding will take beside the model.
   public func memory(for rounding: Rounding) throws -> CalibrationMemory {
     var memory = CalibrationMemory(

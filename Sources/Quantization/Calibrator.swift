@@ -26,6 +26,8 @@ public final class Calibrator {
     /// The modules' changes in the documents of the batch.
     var measures = true
     var correlated = 0..<0
+    /// The sums of a device that computes them itself.
+    var sums: DeviceSums?
   }
 
   /// A calibrator of a model and of the checkpoint that it was loaded from.
@@ -79,6 +81,7 @@ public final class Calibrator {
     pass = Pass()
     pass.random = RandomSource(seed: seed, stream: 0xCA11)
     (pass.measures, pass.correlated) = (measures, correlated)
+    pass.sums = (model.device as? any CalibratingDevice).map { DeviceSums(on: $0) }
     try model.prepareForTraining()
     try whileLearning {
       try model.reserve(tokens: Self.windowsAtOnce * Self.window, activationPlan)
@@ -98,6 +101,7 @@ public final class Calibrator {
       }
     }
     defer { pass = Pass() }
+    try pass.sums?.add(to: &pass.result)
     return pass.result
   }
 
@@ -110,6 +114,17 @@ public final class Calibrator {
   private func observe(layer: Int, _ modules: [TargetModule], _ x: Tensor, _ gradients: [Tensor]) throws {
     let correlates = pass.correlated.contains(layer)
     guard pass.measures || correlates else { return }
+    let group = Calibration.Group(layer: layer, module: modules[0])
+    if let sums = pass.sums {
+      let weights = try sums.weights(gradients)
+      try sums.add(x, weights, to: group, correlates: correlates)
+      guard pass.measures else { return }
+      for (module, gradient) in zip(modules, gradients) {
+        let dots = try sums.changes(x, model.matrix(of: module, layer: layer), gradient)
+        record(dots, of: module.path(layer: layer))
+      }
+      return
+    }
     let x = try onHost(x)
     let gradients = try gradients.map(onHost)
     let (rows, inputs) = (x.rows, x.columns)
@@ -119,7 +134,6 @@ public final class Calibrator {
       CalibrationSums.rowDots(gradient, gradient, into: &part)
       for row in 0..<rows { weights[row] += part[row] }
     }
-    let group = Calibration.Group(layer: layer, module: modules[0])
     try CalibrationSums.add(
       x, weights, to: &pass.result.inputs[group, default: InputStatistics(inputs: inputs, correlates: correlates)],
       on: host)
@@ -129,10 +143,15 @@ public final class Calibrator {
       let error = try CalibrationSums.error(of: checkpoint.tensor(path + ".weight"), as: x.dtype, on: host)
       let change = try CalibrationSums.product(x, error, on: host)
       CalibrationSums.rowDots(change, gradient, into: &part)
-      for document in pass.documents {
-        let sum = part[document].reduce(0.0) { $0 + Double($1) }
-        pass.result.changes[path, default: []].append(Float(sum * sum))
-      }
+      record(part, of: path)
+    }
+  }
+
+  /// Takes the changes of a module at the batch's tokens together, text by text.
+  private func record(_ changes: [Float], of path: String) {
+    for document in pass.documents {
+      let sum = changes[document].reduce(0.0) { $0 + Double($1) }
+      pass.result.changes[path, default: []].append(Float(sum * sum))
     }
   }
 

@@ -87,7 +87,7 @@ struct CalibrationRun {
     calibrator = Calibrator(model.language, checkpoint, seed: arguments[CalibrationOptions.seed])
     let needs = try calibrator.memory(for: rounding)
     let free = try CalibrationOptions.memory(arguments)
-    guard let passes = needs.passes(within: free) else {
+    guard let passes = needs.passes(within: free, device: calibrator.deviceMemory) else {
       throw InputFailure(
         "calibration needs \(Formatting.bytes(needs.byteCount(blocksAtOnce: rounding == .compensated ? 1 : 0))) of memory "
           + "beside the model, and may take \(Formatting.bytes(free))"
