@@ -47,7 +47,10 @@ extension EmulatedDeviceTests {
 
     @Test func changesAreThoseOfTheHost() throws {
       let folder = try TemporaryFolder()
-      try TinyModel(changing: Self.config, seed: 5).write(to: folder)
+      // In bf16, as the device has them: near a border between codes a rounding decides.
+      try TinyModel(changing: Self.config, seed: 5).write(to: folder) { _, values in
+        for index in values.indices { values[index] = Float(bitPattern: values[index].bitPattern & 0xffff_0000) }
+      }
       let kernels = try TemporaryFolder()
       let checkpoint = try Checkpoint.open(path: folder.path)
       let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
@@ -73,7 +76,7 @@ extension EmulatedDeviceTests {
         var expected = [Float](repeating: 0, count: 21)
         CalibrationSums.rowDots(
           change, try host.tensor(gradient, rows: 21, columns: matrix.outputs), into: &expected)
-        // The error of a weight is a difference of two roundings to bf16 here.
+        // What a code stands for is rounded to bf16 here, as products read it.
         #expect(distance(found, expected) < 0.05, "\(module): \(found), not \(expected)")
       }
     }
