@@ -31,7 +31,7 @@ extension CPUDevice {
   }
 
   /// What the fused kernels take, or nil where they do not apply: a matrix that oneDNN holds, one row (which is the
-  /// decoding kernels'), an input that is dropped.
+  /// decoding kernels').
   func fusedParts(
     _ projections: [Projection], _ direction: ProductDirections, _ tensors: [Tensor]?, _ lowRank: [Tensor?], rows: Int,
     _ dropout: DropoutKey?
@@ -59,13 +59,13 @@ extension CPUDevice {
       guard try fits(projection.matrix) else { return nil }
       var part = sl_linear_part()
       if let pair = projection.lowRank, let s = lowRank[index] {
-        guard dropout == nil || pair.dropout == 0 else { return nil }
         assert(pair.a.isDense && pair.scaledB.isDense)
         part.rank = Int64(pair.rank)
         part.a = UnsafeRawPointer(pair.a.pointer)
         part.b = UnsafeRawPointer(pair.scaledB.pointer)
         part.s = s.pointer
         part.lds = s.stride
+        part.drop = pair.drop(dropout)
       }
       if let tensor = tensors?[index] {
         part.w = try packed(projection.matrix, direction, slot: index)
@@ -116,21 +116,25 @@ extension CPUDevice {
     try checkMemory(sl_token_sums(Int64(gradients.first?.rows ?? 0), Int32(sums.count), sums))
   }
 
-  /// Adds dsᵀ · x to each pair's `gradientA`.
-  func fusedGradientsOfA(_ x: Tensor, _ projections: [Projection], _ lowRankGradients: [Tensor?]) throws {
+  /// Adds dsᵀ · dropout(x) to each pair's `gradientA`.
+  func fusedGradientsOfA(
+    _ x: Tensor, _ projections: [Projection], _ lowRankGradients: [Tensor?], _ dropout: DropoutKey?
+  ) throws {
     var sums: [sl_token_sum] = []
     for (index, projection) in projections.enumerated() {
-      guard let ds = lowRankGradients[index], let sum = projection.lowRank?.gradientA else { continue }
-      sums.append(tokenSum(ds, x, into: sum, transposed: false))
+      guard let ds = lowRankGradients[index], let pair = projection.lowRank, let sum = pair.gradientA else { continue }
+      sums.append(tokenSum(ds, x, into: sum, transposed: false, drop: pair.drop(dropout)))
     }
     try checkMemory(sl_token_sums(Int64(x.rows), Int32(sums.count), sums))
   }
 
-  private func tokenSum(_ s: Tensor, _ x: Tensor, into sum: Tensor, transposed: Bool) -> sl_token_sum {
+  private func tokenSum(_ s: Tensor, _ x: Tensor, into sum: Tensor, transposed: Bool, drop: sl_drop = sl_drop())
+    -> sl_token_sum
+  {
     assert(sum.isDense && s.rows == x.rows)
     return sl_token_sum(
       s: UnsafeRawPointer(s.pointer), x: UnsafeRawPointer(x.pointer), rank: Int64(s.columns), lds: s.stride,
-      columns: Int64(x.columns), ldx: x.stride, sums: sum.floats, transposed: transposed ? 1 : 0)
+      columns: Int64(x.columns), ldx: x.stride, sums: sum.floats, transposed: transposed ? 1 : 0, drop: drop)
   }
 
   func checkMemory(_ status: Int32) throws {

@@ -75,7 +75,7 @@ extension CPUDevice {
         try product(ds, pair.a, into: through)
         sl_dropout_backward(
           Int64(sum.rows), Int64(sum.columns), through.floats, through.stride, sum.pointer, sum.stride,
-          sum.kernelType, pair.dropout, dropout.seed, pair.dropoutStream(dropout), Int64(dropout.firstRow))
+          sum.kernelType, pair.drop(dropout))
       }
     }
   }
@@ -84,7 +84,7 @@ extension CPUDevice {
     _ x: Tensor, _ projections: [Projection], lowRankGradients: [Tensor?], dropout: DropoutKey?
   ) throws {
     if try fusedParts(projections, .backward, nil, lowRankGradients, rows: x.rows, dropout) != nil {
-      return try fusedGradientsOfA(x, projections, lowRankGradients)
+      return try fusedGradientsOfA(x, projections, lowRankGradients, dropout)
     }
     for (index, projection) in projections.enumerated() {
       guard let pair = projection.lowRank, let ds = lowRankGradients[index], let gradient = pair.gradientA else {
@@ -161,8 +161,16 @@ extension CPUDevice {
     let copy = try scratchMatrix(.dropped, rows: x.rows, columns: x.columns)
     let y = Tensor(copy.buffer, rows: x.rows, columns: x.columns, dtype: x.dtype)
     sl_dropout(
-      Int64(x.rows), Int64(x.columns), x.pointer, x.stride, y.pointer, y.stride, x.kernelType, pair.dropout,
-      dropout.seed, pair.dropoutStream(dropout), Int64(dropout.firstRow))
+      Int64(x.rows), Int64(x.columns), x.pointer, x.stride, y.pointer, y.stride, x.kernelType, pair.drop(dropout))
     return y
+  }
+}
+
+extension LowRankPair {
+  /// What the kernels drop of this pair's input.
+  func drop(_ key: DropoutKey?) -> sl_drop {
+    guard let key else { return sl_drop() }
+    return sl_drop(
+      probability: dropout, seed: key.seed, stream: dropoutStream(key), first_row: Int64(key.firstRow))
   }
 }

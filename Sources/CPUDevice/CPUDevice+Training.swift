@@ -54,7 +54,7 @@ extension CPUDevice {
     assert(x.dtype == kept.dtype && x.dtype == rest.dtype && kept.columns == x.columns && rest.columns == x.columns)
     sl_dropout_split(
       Int64(x.rows), Int64(x.columns), x.pointer, x.stride, kept.pointer, kept.stride, rest.pointer, rest.stride,
-      x.kernelType, pair.dropout, key.seed, pair.dropoutStream(key), Int64(key.firstRow))
+      x.kernelType, pair.drop(key))
   }
 
   public func joinDropout(
@@ -63,7 +63,7 @@ extension CPUDevice {
     assert(kept.columns == dx.columns && rest.columns == dx.columns)
     sl_dropout_join(
       Int64(dx.rows), Int64(dx.columns), kept.floats, kept.stride, rest.floats, rest.stride, dx.pointer, dx.stride,
-      dx.kernelType, accumulate ? 1 : 0, pair.dropout, key.seed, pair.dropoutStream(key), Int64(key.firstRow))
+      dx.kernelType, accumulate ? 1 : 0, pair.drop(key))
   }
 
   public func mix(_ x: Tensor, into average: Tensor, keep: Float) throws {

@@ -1,152 +1,241 @@
-// What is drawn at random for each element: dropout, and noise.
+// Dropout and noise, element by element.
+#ifndef SL_SOURCE
 #include "include/dropout.h"
 
-#include "bfloat16.h"
 #include "include/threads.h"
+#include "kept_bits.h"
+#include "philox.h"
 
-enum { block = 1 << 14 };  // elements that one task handles: 64 KiB of fp32
+enum {
+  dropout_block = 1 << 14,   // elements that one task handles: 64 KiB of fp32
+  dropout_columns = 1 << 10  // elements whose bits are drawn at once
+};
 
-static int64_t rows_per_task(int64_t columns) { return columns >= block ? 1 : block / (columns > 0 ? columns : 1); }
+typedef enum { drop_forward, drop_backward, drop_split, drop_join } drop_kind;
 
-static inline void philox(uint64_t counter, uint64_t stream, uint64_t seed, uint32_t out[4]) {
-  uint32_t c0 = (uint32_t)counter, c1 = (uint32_t)(counter >> 32), c2 = (uint32_t)stream, c3 = (uint32_t)(stream >> 32);
-  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    uint64_t a = (uint64_t)0xD2511F53u * c0, b = (uint64_t)0xCD9E8D57u * c2;
-    uint32_t n0 = (uint32_t)(b >> 32) ^ c1 ^ k0, n2 = (uint32_t)(a >> 32) ^ c3 ^ k1;
-    c1 = (uint32_t)b, c3 = (uint32_t)a, c0 = n0, c2 = n2;
-    k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-  }
-  out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
-}
+typedef struct drop_job drop_job;
+typedef void rows_function(const drop_job *job, int64_t begin, int64_t end);
 
 /// A matrix that a job reads or writes.
 typedef struct {
   void *values;
   int64_t stride;
   sl_dtype dtype;
-} matrix;
+} drop_matrix;
 
-static inline float get(const matrix *m, int64_t row, int64_t column) {
-  int64_t index = row * m->stride + column;
-  return m->dtype == SL_BF16 ? sl_bf16_to_float(((const uint16_t *)m->values)[index]) : ((const float *)m->values)[index];
+struct drop_job {
+  drop_kind kind;
+  int64_t rows, columns;
+  /// Of whole rows, and where those of this job begin in them.
+  int64_t width, first;
+  int accumulate;
+  const sl_drop *drop;
+  drop_matrix a, b, c;
+  rows_function *each;
+  sl_kept_bits *kept;
+};
+
+static int64_t rows_per_task(int64_t columns) {
+  return columns >= dropout_block ? 1 : dropout_block / (columns > 0 ? columns : 1);
 }
 
-static inline void set(const matrix *m, int64_t row, int64_t column, float value) {
-  int64_t index = row * m->stride + column;
-  if (m->dtype == SL_BF16) {
-    ((uint16_t *)m->values)[index] = sl_float_to_bf16(value);
-  } else {
-    ((float *)m->values)[index] = value;
-  }
+static inline void *drop_at(const drop_matrix *m, int64_t row) {
+  return (char *)m->values + (size_t)(row * m->stride) * sl_dtype_size(m->dtype);
+}
+
+#define SL_SOURCE "dropout.c"
+#define SL_PAIRED_TOO
+#include "each_path.h"
+
+/// Names the functions of the path in use, which is the calling thread's.
+static void choose(drop_job *job) {
+  job->each = SL_CHOOSE_PAIRED(dropped_rows, job->b.dtype == SL_BF16 || job->c.dtype == SL_BF16 ? SL_BF16 : SL_F32);
+  job->kept = sl_kept_bits_function();
+}
+
+static void drop_task(void *context, int64_t task, int thread) {
+  const drop_job *job = context;
+  (void)thread;
+  const int64_t step = rows_per_task(job->columns), begin = task * step;
+  job->each(job, begin, begin + step < job->rows ? begin + step : job->rows);
+}
+
+static void drop_all(drop_job *job) {
+  if (job->rows <= 0 || job->columns <= 0) return;
+  choose(job);
+  const int64_t step = rows_per_task(job->columns);
+  sl_parallel((job->rows + step - 1) / step, drop_task, job);
+}
+
+void sl_dropout(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *y, int64_t ldy, sl_dtype dtype,
+                sl_drop drop) {
+  drop_job job = {.kind = drop_forward, .rows = rows, .columns = columns, .width = columns, .drop = &drop,
+                  .a = {(void *)x, ldx, dtype}, .b = {y, ldy, dtype}};
+  drop_all(&job);
+}
+
+void sl_dropout_backward(int64_t rows, int64_t columns, const float *g, int64_t ldg, void *dx, int64_t lddx,
+                         sl_dtype dtype, sl_drop drop) {
+  drop_job job = {.kind = drop_backward, .rows = rows, .columns = columns, .width = columns, .drop = &drop,
+                  .a = {(void *)g, ldg, SL_F32}, .b = {dx, lddx, dtype}};
+  drop_all(&job);
+}
+
+void sl_dropout_split(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *kept, int64_t ld_kept, void *rest,
+                      int64_t ld_rest, sl_dtype dtype, sl_drop drop) {
+  drop_job job = {.kind = drop_split, .rows = rows, .columns = columns, .width = columns, .drop = &drop,
+                  .a = {(void *)x, ldx, dtype}, .b = {kept, ld_kept, dtype}, .c = {rest, ld_rest, dtype}};
+  drop_all(&job);
+}
+
+void sl_dropout_join(int64_t rows, int64_t columns, const float *kept, int64_t ld_kept, const float *rest,
+                     int64_t ld_rest, void *dx, int64_t lddx, sl_dtype dtype, int accumulate, sl_drop drop) {
+  drop_job job = {.kind = drop_join, .rows = rows, .columns = columns, .width = columns, .accumulate = accumulate,
+                  .drop = &drop, .a = {(void *)kept, ld_kept, SL_F32}, .b = {(void *)rest, ld_rest, SL_F32},
+                  .c = {dx, lddx, dtype}};
+  drop_all(&job);
+}
+
+void sl_drop_tile(int64_t rows, int64_t columns, int64_t width, int64_t first, const void *x, int64_t ldx, void *y,
+                  int64_t ldy, sl_dtype dtype, const sl_drop *drop) {
+  drop_job job = {.kind = drop_forward, .rows = rows, .columns = columns, .width = width, .first = first, .drop = drop,
+                  .a = {(void *)x, ldx, dtype}, .b = {y, ldy, dtype}};
+  choose(&job);
+  job.each(&job, 0, rows);
+}
+
+void sl_drop_tile_backward(int64_t rows, int64_t columns, int64_t width, int64_t first, const float *g, int64_t ldg,
+                           float *sums, int64_t ld_sums, const sl_drop *drop) {
+  drop_job job = {.kind = drop_backward, .rows = rows, .columns = columns, .width = width, .first = first, .drop = drop,
+                  .a = {(void *)g, ldg, SL_F32}, .b = {sums, ld_sums, SL_F32}};
+  choose(&job);
+  job.each(&job, 0, rows);
 }
 
 typedef struct {
-  int64_t rows, columns;
+  int64_t rows, columns, ldx;
   uint64_t seed, stream;
-  int64_t first_row;
-  /// Dropout's; noise lies within ±bound.
-  float probability, bound;
-  int accumulate;
-  matrix a, b, c;
-} job;
+  float bound, *x;
+} noise_job;
 
-/// What is done with an element, given 32 random bits and what dropout multiplies it by: 0 or 1 / (1 - p).
-typedef void (*element)(const job *, int64_t row, int64_t column, uint32_t random, float keep);
-
-static inline void each_element(const job *job, int64_t task, element each) {
-  int64_t step = rows_per_task(job->columns), begin = task * step;
-  int64_t end = begin + step < job->rows ? begin + step : job->rows;
-  uint32_t threshold = (uint32_t)((double)job->probability * 4294967296.0);
-  float factor = 1.0f / (1.0f - job->probability);
-  for (int64_t r = begin; r < end; r++) {
-    uint64_t base = (uint64_t)(job->first_row + r) * (uint64_t)job->columns;
+static void noise_task(void *context, int64_t task, int thread) {
+  const noise_job *job = context;
+  (void)thread;
+  const int64_t step = rows_per_task(job->columns), begin = task * step;
+  for (int64_t r = begin; r < begin + step && r < job->rows; r++) {
+    const uint64_t base = (uint64_t)r * (uint64_t)job->columns;
     uint32_t random[4];
     uint64_t drawn = ~(uint64_t)0;
     for (int64_t c = 0; c < job->columns; c++) {
-      uint64_t index = base + (uint64_t)c;
-      if (index / 4 != drawn) drawn = index / 4, philox(drawn, job->stream, job->seed, random);
-      each(job, r, c, random[index % 4], random[index % 4] >= threshold ? factor : 0.0f);
+      const uint64_t index = base + (uint64_t)c;
+      if (index / 4 != drawn) drawn = index / 4, sl_philox(drawn, job->stream, job->seed, random);
+      job->x[r * job->ldx + c] += ((float)(random[index % 4] >> 8) * (1.0f / 8388608.0f) - 1.0f) * job->bound;
     }
   }
 }
 
-static void run(job *job, void (*rows_of_task)(void *, int64_t, int)) {
-  if (job->rows <= 0 || job->columns <= 0) return;
-  int64_t step = rows_per_task(job->columns);
-  sl_parallel((job->rows + step - 1) / step, rows_of_task, job);
-}
-
-#define EACH(name)                                               \
-  static void name##_rows(void *context, int64_t task, int thread) { \
-    (void)thread;                                                \
-    each_element(context, task, name);                           \
-  }
-
-static inline void drop(const job *job, int64_t r, int64_t c, uint32_t random, float keep) {
-  (void)random;
-  set(&job->b, r, c, get(&job->a, r, c) * keep);
-}
-static inline void drop_back(const job *job, int64_t r, int64_t c, uint32_t random, float keep) {
-  (void)random;
-  set(&job->b, r, c, get(&job->b, r, c) + get(&job->a, r, c) * keep);
-}
-static inline void split(const job *job, int64_t r, int64_t c, uint32_t random, float keep) {
-  (void)random;
-  float x = get(&job->a, r, c), kept = x * keep;
-  set(&job->b, r, c, kept);
-  set(&job->c, r, c, x - kept);
-}
-static inline void join(const job *job, int64_t r, int64_t c, uint32_t random, float keep) {
-  (void)random;
-  float sum = keep * get(&job->a, r, c) + (1.0f - keep) * get(&job->b, r, c);
-  set(&job->c, r, c, job->accumulate ? get(&job->c, r, c) + sum : sum);
-}
-static inline void noise(const job *job, int64_t r, int64_t c, uint32_t random, float keep) {
-  (void)keep;
-  set(&job->a, r, c, get(&job->a, r, c) + ((float)(random >> 8) * (1.0f / 8388608.0f) - 1.0f) * job->bound);
-}
-EACH(drop)
-EACH(drop_back)
-EACH(split)
-EACH(join)
-EACH(noise)
-
-void sl_dropout(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *y, int64_t ldy, sl_dtype dtype,
-                float probability, uint64_t seed, uint64_t stream, int64_t first_row) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
-             .probability = probability,
-             .a = {(void *)x, ldx, dtype}, .b = {y, ldy, dtype}};
-  run(&job, drop_rows);
-}
-
-void sl_dropout_backward(int64_t rows, int64_t columns, const float *g, int64_t ldg, void *dx, int64_t lddx,
-                         sl_dtype dtype, float probability, uint64_t seed, uint64_t stream, int64_t first_row) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
-             .probability = probability,
-             .a = {(void *)g, ldg, SL_F32}, .b = {dx, lddx, dtype}};
-  run(&job, drop_back_rows);
-}
-
-void sl_dropout_split(int64_t rows, int64_t columns, const void *x, int64_t ldx, void *kept, int64_t ld_kept, void *rest,
-                      int64_t ld_rest, sl_dtype dtype, float probability, uint64_t seed, uint64_t stream, int64_t first_row) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
-             .probability = probability,
-             .a = {(void *)x, ldx, dtype}, .b = {kept, ld_kept, dtype}, .c = {rest, ld_rest, dtype}};
-  run(&job, split_rows);
-}
-
-void sl_dropout_join(int64_t rows, int64_t columns, const float *kept, int64_t ld_kept, const float *rest,
-                     int64_t ld_rest, void *dx, int64_t lddx, sl_dtype dtype, int accumulate, float probability,
-                     uint64_t seed, uint64_t stream, int64_t first_row) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .first_row = first_row,
-             .probability = probability,
-             .accumulate = accumulate, .a = {(void *)kept, ld_kept, SL_F32}, .b = {(void *)rest, ld_rest, SL_F32},
-             .c = {dx, lddx, dtype}};
-  run(&job, join_rows);
-}
-
 void sl_add_noise(int64_t rows, int64_t columns, float *x, int64_t ldx, float bound, uint64_t seed, uint64_t stream) {
-  job job = {.rows = rows, .columns = columns, .seed = seed, .stream = stream, .bound = bound, .a = {x, ldx, SL_F32}};
-  run(&job, noise_rows);
+  if (rows <= 0 || columns <= 0) return;
+  noise_job job = {rows, columns, ldx, seed, stream, bound, x};
+  const int64_t step = rows_per_task(columns);
+  sl_parallel((rows + step - 1) / step, noise_task, &job);
 }
+
+#else
+
+#undef factors_of
+#undef dropped_vector
+#undef dropped_columns
+#define factors_of SL_NAME(factors_of)
+#define dropped_vector SL_NAME(dropped_vector)
+#define dropped_columns SL_NAME(dropped_columns)
+
+/// `factor` in the lanes whose bit is 1, 0 in the others.
+FN VF factors_of(uint32_t bits, float factor) {
+  VU lane;
+  for (int i = 0; i < SL_WIDTH; i++) lane[i] = (uint32_t)i;
+  const VU kept = 0u - ((((VU){} + bits) >> lane) & 1u);
+  return (VF)((VU)v_splat(factor) & kept);
+}
+
+FN VF SL_NAME(drop_load)(const void *p, int64_t i, int64_t count, sl_dtype dtype) {
+  return count < SL_WIDTH ? v_load_part(p, i, count, dtype) : v_load(p, i, dtype);
+}
+FN void SL_NAME(drop_store)(void *p, int64_t i, int64_t count, sl_dtype dtype, VF x) {
+  if (count < SL_WIDTH)
+    v_store_part(p, i, count, dtype, x);
+  else
+    v_store(p, i, dtype, x);
+}
+
+/// Elements i..<i + count, at most a vector. `type`: of what is not always fp32.
+FN void dropped_vector(drop_kind kind, sl_dtype type, int accumulate, const void *a, void *b, void *c, int64_t i,
+                       int64_t count, VF k) {
+  switch (kind) {
+    case drop_forward:
+      SL_NAME(drop_store)(b, i, count, type, SL_NAME(drop_load)(a, i, count, type) * k);
+      break;
+    case drop_backward:
+      SL_NAME(drop_store)(b, i, count, type,
+                          SL_NAME(drop_load)(b, i, count, type) + SL_NAME(drop_load)(a, i, count, SL_F32) * k);
+      break;
+    case drop_split: {
+      const VF x = SL_NAME(drop_load)(a, i, count, type), kept = x * k;
+      SL_NAME(drop_store)(b, i, count, type, kept);
+      SL_NAME(drop_store)(c, i, count, type, x - kept);
+      break;
+    }
+    case drop_join: {
+      VF sum = k * SL_NAME(drop_load)(a, i, count, SL_F32) + (1.0f - k) * SL_NAME(drop_load)(b, i, count, SL_F32);
+      if (accumulate) sum += SL_NAME(drop_load)(c, i, count, type);
+      SL_NAME(drop_store)(c, i, count, type, sum);
+      break;
+    }
+  }
+}
+
+FN void dropped_columns(drop_kind kind, sl_dtype type, int accumulate, const void *a, void *b, void *c, int64_t first,
+                        int64_t count, const uint64_t *bits, float factor) {
+  int64_t i = 0;
+  for (; i + SL_WIDTH <= count; i += SL_WIDTH)
+    dropped_vector(kind, type, accumulate, a, b, c, first + i, SL_WIDTH,
+                   factors_of((uint32_t)(bits[i / 64] >> i % 64), factor));
+  if (i < count)
+    dropped_vector(kind, type, accumulate, a, b, c, first + i, count - i,
+                   factors_of((uint32_t)(bits[i / 64] >> i % 64), factor));
+}
+
+static void SL_NAME(dropped_rows)(const drop_job *job, int64_t begin, int64_t end) {
+  const float factor = 1.0f / (1.0f - job->drop->probability);
+  uint64_t bits[dropout_columns / 64];
+  for (int64_t r = begin; r < end; r++) {
+    const uint64_t base = (uint64_t)(job->drop->first_row + r) * (uint64_t)job->width + (uint64_t)job->first;
+    const void *a = drop_at(&job->a, r);
+    void *b = drop_at(&job->b, r), *c = job->c.values == NULL ? NULL : drop_at(&job->c, r);
+    for (int64_t first = 0; first < job->columns; first += dropout_columns) {
+      const int64_t count = job->columns - first < dropout_columns ? job->columns - first : dropout_columns;
+      job->kept(job->drop, base + (uint64_t)first, count, bits);
+#define EACH_TYPE(kind, type, accumulate)                                                            \
+  do {                                                                                               \
+    if ((type) == SL_F32)                                                                            \
+      dropped_columns(kind, SL_F32, accumulate, a, b, c, first, count, bits, factor);                \
+    else                                                                                             \
+      dropped_columns(kind, SL_BF16, accumulate, a, b, c, first, count, bits, factor);               \
+  } while (0)
+      switch (job->kind) {
+        case drop_forward: EACH_TYPE(drop_forward, job->b.dtype, 0); break;
+        case drop_backward: EACH_TYPE(drop_backward, job->b.dtype, 0); break;
+        case drop_split: EACH_TYPE(drop_split, job->b.dtype, 0); break;
+        case drop_join:
+          if (job->accumulate)
+            EACH_TYPE(drop_join, job->c.dtype, 1);
+          else
+            EACH_TYPE(drop_join, job->c.dtype, 0);
+          break;
+      }
+#undef EACH_TYPE
+    }
+  }
+}
+
+#endif

@@ -4,7 +4,7 @@
 
 #include "include/swiglu.h"
 #include "include/threads.h"
-#include "linear_forward.h"
+#include "linear_tasks.h"
 #include "scratch.h"
 #include "strips.h"
 
@@ -12,29 +12,9 @@ typedef struct {
   const forward *f;
   int64_t rows, tile, tiles;             // rows of a task
   int64_t panels[sl_linear_most_parts + 1];  // counted over the parts; gate and up count once
-  uint16_t *low;                         // s of all parts, [rows, width]
   uint32_t *room;                        // a panel for each thread
   int64_t room_units;
 } strips_job;
-
-enum { low_rows = 64 };  // of a task
-
-static void low_task(void *context, int64_t task, int thread) {
-  const strips_job *job = context;
-  const forward *f = job->f;
-  (void)thread;
-  const int64_t row = task * low_rows, rows = min_of(low_rows, job->rows - row);
-  uint16_t *own = job->low + row * f->width;
-  for (int j = 0; j < f->count; j++) {
-    const sl_linear_part *p = &f->parts[j];
-    const int64_t rank = whole_vectors(p->rank);
-    if (rank == 0) continue;
-    const sl_term low = {at(f->x, row, f->ldx, 0, SL_BF16), f->ldx, f->inputs / 2, f->a[j]};
-    sl_panel_product(rows, 1, &low, rank, 0, sl_panel_count(rank), own, SL_BF16, f->width, 0);
-    keep(p, row, rows, own, f->width);
-    own += rank;
-  }
-}
 
 /// One panel of one part, for some rows.
 static void multiply_panel(const strips_job *job, int part, int64_t panel, int64_t row, int64_t rows, uint32_t *room) {
@@ -49,7 +29,7 @@ static void multiply_panel(const strips_job *job, int part, int64_t panel, int64
   const sl_term terms[2] = {
       {at(f->x, row, f->ldx, 0, SL_BF16), f->ldx, units,
        strips != NULL ? room : sl_packed_panels(p->w) + panel * panel_columns * units},
-      {p->rank > 0 ? job->low + row * f->width + before : NULL, f->width, low_units,
+      {p->rank > 0 ? f->low + row * f->width + before : NULL, f->width, low_units,
        p->rank > 0 ? f->b[part] + panel * panel_columns * low_units : NULL}};
   sl_panel_product(rows, p->rank > 0 ? 2 : 1, terms, min_of(panel_columns, sl_packed_columns(p->w) - column), 0, 1,
                    at(p->y, row, p->ldy, column, p->y_type), p->y_type, p->ldy, f->accumulate);
@@ -86,12 +66,9 @@ int sl_forward_from_strips(const forward *f, int64_t rows) {
   job.tile = (rows + job.tiles - 1) / job.tiles;
   job.room_units = whole_vectors(f->inputs / 2 * panel_columns);
   const size_t room = (size_t)(threads * job.room_units) * sizeof(uint32_t);
-  char *scratch = sl_take_scratch(room + (size_t)(rows * f->width + 1) * sizeof(uint16_t));
-  if (scratch == NULL) return -1;
-  job.room = (uint32_t *)scratch;
-  job.low = (uint16_t *)(scratch + room);
-  if (f->width > 0) sl_parallel((rows + low_rows - 1) / low_rows, low_task, &job);
+  job.room = sl_take_scratch(room);
+  if (job.room == NULL) return -1;
   sl_parallel(panels * job.tiles, panel_task, &job);
-  sl_return_scratch(scratch);
+  sl_return_scratch(job.room);
   return 0;
 }

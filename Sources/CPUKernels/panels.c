@@ -133,8 +133,9 @@ static int cut(int count, const sl_term *terms, int64_t first, int64_t end, stri
   return n;
 }
 
-void sl_panel_product(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end, void *c,
-                      sl_dtype c_type, int64_t ldc, int accumulate) {
+/// C = onto + Σ terms; onto: `onto_type` at ld_onto, or NULL.
+static void product(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end, void *c,
+                    sl_dtype c_type, int64_t ldc, const void *onto, sl_dtype onto_type, int64_t ld_onto) {
   enum { part_rows = 64 };
   int64_t units = 0;
   for (int t = 0; t < count; t++) units += terms[t].units;
@@ -159,12 +160,25 @@ void sl_panel_product(int64_t rows, int count, const sl_term *terms, int64_t n, 
         }
         if (pass > 0 && beside)
           call.from = (const char *)partial, call.ld_from = panel_columns, call.from_type = SL_F32;
-        else if (pass > 0 || accumulate)
+        else if (pass > 0)
           call.from = call.to, call.ld_from = ldc, call.from_type = c_type;
+        else if (onto != NULL)
+          call.from = (const char *)onto + (size_t)(r * ld_onto + column) * sl_dtype_size(onto_type),
+          call.ld_from = ld_onto, call.from_type = onto_type;
         if (beside && pass < passes - 1)
           call.to = (char *)partial, call.ld_to = panel_columns, call.to_type = SL_F32;
         multiply_rows(&call, beside && rows - r > part_rows ? part_rows : rows - r, columns);
       }
+}
+
+void sl_panel_product(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end, void *c,
+                      sl_dtype c_type, int64_t ldc, int accumulate) {
+  product(rows, count, terms, n, first, end, c, c_type, ldc, accumulate ? c : NULL, c_type, ldc);
+}
+
+void sl_panel_product_onto(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end,
+                           const float *onto, int64_t ld_onto, void *c, sl_dtype c_type, int64_t ldc) {
+  product(rows, count, terms, n, first, end, c, c_type, ldc, onto, SL_F32, ld_onto);
 }
 
 // MARK: Packing
@@ -276,6 +290,11 @@ void sl_panel_product(int64_t rows, int count, const sl_term *terms, int64_t n, 
                       sl_dtype c_type, int64_t ldc, int accumulate) {
   (void)rows, (void)count, (void)terms, (void)n, (void)first, (void)end, (void)c, (void)c_type, (void)ldc,
       (void)accumulate;
+}
+void sl_panel_product_onto(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end,
+                           const float *onto, int64_t ld_onto, void *c, sl_dtype c_type, int64_t ldc) {
+  (void)rows, (void)count, (void)terms, (void)n, (void)first, (void)end, (void)onto, (void)ld_onto, (void)c,
+      (void)c_type, (void)ldc;
 }
 void sl_panel_token_sums(int64_t tokens, int64_t ranks, const uint32_t *s, int64_t lds, const uint16_t *x, int64_t ldx,
                          int64_t columns, float *sums) {

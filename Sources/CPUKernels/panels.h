@@ -30,6 +30,10 @@ void sl_pack_panel(int64_t k, int64_t n, const uint16_t *source, int64_t ld, int
 void sl_panel_product(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end, void *c,
                       sl_dtype c_type, int64_t ldc, int accumulate);
 
+/// C = onto + Σ terms, as `sl_panel_product` does; onto: fp32 [rows, n] at ld_onto.
+void sl_panel_product_onto(int64_t rows, int count, const sl_term *terms, int64_t n, int64_t first, int64_t end,
+                           const float *onto, int64_t ld_onto, void *c, sl_dtype c_type, int64_t ldc);
+
 /// sums[p][r][j] = Σ over tokens t of s[t][r] · x[t][p · panel_columns + j], for the panels p of `columns`; `ranks` is a
 /// multiple of 8. s: pairs of tokens, [(tokens + 1) / 2][lds] units.
 void sl_panel_token_sums(int64_t tokens, int64_t ranks, const uint32_t *s, int64_t lds, const uint16_t *x, int64_t ldx,

@@ -77,22 +77,51 @@ import Testing
 
   @Test func dropoutDropsItsShareAndScalesTheRest() {
     let (rows, columns) = (300, 200)
+    func drop(_ stream: UInt64) -> sl_drop { sl_drop(probability: 0.25, seed: 42, stream: stream, first_row: 0) }
     for dtype in [SL_F32, SL_BF16] {
       let x = Elements([Float](repeating: 1, count: rows * columns), dtype)
       let y = Elements(zeros: rows * columns, dtype)
-      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, y.pointer, 200, dtype, 0.25, 42, 7, 0)
+      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, y.pointer, 200, dtype, drop(7))
       let kept = y.floats.filter { $0 != 0 }
       #expect(abs(Double(kept.count) / 60_000 - 0.75) < 0.01)
       #expect(kept.allSatisfy { abs($0 - 4.0 / 3) < 0.01 })
       let again = Elements(zeros: rows * columns, dtype)
-      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, 0.25, 42, 7, 0)
+      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, drop(7))
       #expect(again.floats == y.floats, "the same key drops the same elements")
-      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, 0.25, 42, 8, 0)
+      sl_dropout(Int64(rows), Int64(columns), x.pointer, 200, again.pointer, 200, dtype, drop(8))
       #expect(again.floats != y.floats, "another stream drops others")
       let gradient = Elements([Float](repeating: 1, count: rows * columns), SL_F32)
       let dx = Elements(zeros: rows * columns, dtype)
-      sl_dropout_backward(Int64(rows), Int64(columns), gradient.float, 200, dx.pointer, 200, dtype, 0.25, 42, 7, 0)
+      sl_dropout_backward(Int64(rows), Int64(columns), gradient.float, 200, dx.pointer, 200, dtype, drop(7))
       #expect(dx.floats == y.floats, "the gradient passes where the input passed")
+    }
+  }
+
+  /// Odd widths, so that rows begin in the middle of four numbers; counters beyond 32 bits; every processor's code.
+  @Test func dropoutKeepsWhatPhiloxDecides() {
+    var random = SeededGenerator(UInt64.random(in: 0..<1 << 48))
+    for (rows, columns, firstRow) in [(7, 1, 3), (5, 67, 0), (3, 1501, 1 << 24), (2, 64, 5), (9, 130, 1)] {
+      let drop = sl_drop(
+        probability: Float.random(in: 0.05..<0.9, using: &random), seed: UInt64(random.next() >> 8) << 20 | 77,
+        stream: UInt64(random.next()), first_row: Int64(firstRow))
+      let x = Elements(random.floats(rows * columns).map { $0 + 2 }, SL_F32)
+      let factor = 1 / (1 - drop.probability)
+      let factors = (0..<rows * columns).map { at in
+        philox(UInt64((firstRow + at / columns) * columns + at % columns), drop.stream, drop.seed)
+          < UInt32(Double(drop.probability) * 4_294_967_296) ? 0 : factor
+      }
+      onEachPath { path in
+        let y = Elements(zeros: rows * columns, SL_F32)
+        let (r, c) = (Int64(rows), Int64(columns))
+        sl_dropout(r, c, x.pointer, c, y.pointer, c, SL_F32, drop)
+        #expect(y.floats == zip(x.floats, factors).map { $0 * $1 }, "\(path), \(rows) × \(columns)")
+        let (kept, rest) = (Elements(zeros: rows * columns, SL_F32), Elements(zeros: rows * columns, SL_F32))
+        sl_dropout_split(r, c, x.pointer, c, kept.pointer, c, rest.pointer, c, SL_F32, drop)
+        #expect(kept.floats == y.floats && rest.floats == zip(x.floats, y.floats).map { $0 - $1 })
+        let sum = Elements(zeros: rows * columns, SL_F32)
+        sl_dropout_join(r, c, x.float, c, x.float, c, sum.pointer, c, SL_F32, 0, drop)
+        #expect(zip(sum.floats, x.floats).allSatisfy { abs($0 - $1) < 1e-4 }, "k · x + (1 - k) · x")
+      }
     }
   }
 
