@@ -181,3 +181,10 @@ extension Tensor {
     return dtype == .bfloat16 ? SL_BF16 : SL_F32
   }
 }
+
+extension CPUDevice {
+  /// On the kernels' threads.
+  public func concurrently(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
+    try parallel(tasks: tasks, body)
+  }
+}

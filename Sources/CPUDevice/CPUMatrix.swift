@@ -37,7 +37,10 @@ extension CPUDevice {
   {
     try sources.map { source in
       var source = source
-      if case .nf4(let isResident) = source.storage {
+      let isResident = source.storage == .nf4(resident: true)
+      if source.storage == .tiled(.int8) {
+        source = try source.roundedTo8Bits()
+      } else if source.storage != .operands {
         guard source.inputs % NF4Blocks.blockLength == 0 else {
           throw DeviceError(
             "a matrix of \(source.inputs) inputs cannot be kept in NF4: that is no multiple of \(NF4Blocks.blockLength)"

@@ -9,7 +9,7 @@ extension CUDADevice {
     var absmax = 0
     for group in groups {
       let room = group.directions.contains(.backward) ? Self.usualRoom : 0
-      for (outputs, storage) in zip(group.outputs, group.storage) where storage != .operands {
+      for (outputs, storage) in zip(group.outputs, group.storage) where storage != .operands && !storage.isTiled {
         absmax = max(absmax, NF4Matrix.blockCount(outputs * group.inputs) * 4)
       }
       guard let parts = Self.closedParts(of: group) else {
@@ -18,9 +18,9 @@ extension CUDADevice {
         continue
       }
       if group.segment == nil { for bytes in parts { memory.add(bytes) } }
-      let open = OpenMatrices.Layout(
-        outputs: group.outputs, inputs: group.inputs, room: max(room, Self.usualRoom))
-      opened = max(opened, open.byteCount)
+      opened = max(
+        opened,
+        openBytes(group.outputs, inputs: group.inputs, room: room, isTiled: group.storage.contains { $0.isTiled }))
     }
     let segments = Self.segmentBytes(of: groups)
     let place = segments.max() ?? 0
@@ -28,6 +28,14 @@ extension CUDADevice {
       matrices: matrices + memory.byteCount + min(places, segments.count) * place,
       working: ProductPlans.workspaceBytes + Staging.byteCount + Self.allocated(opened) + Self.allocated(absmax),
       host: segments.count * place)
+  }
+
+  /// Bytes of the place in which a group is opened, whole or some rows at a time.
+  func openBytes(_ outputs: [Int], inputs: Int, room: Int, isTiled: Bool) -> Int {
+    if isTiled {
+      return 2 * inputs * Self.tileRows(inputs: inputs, outputs: outputs.reduce(0, +), byteCount: headTileBytes)
+    }
+    return OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: max(room, Self.usualRoom)).byteCount
   }
 
   /// Bytes of each segment of a stream that groups belong to.
@@ -42,9 +50,14 @@ extension CUDADevice {
 
   /// Bytes of the tensors of a group that is opened for use; nil where it lies open.
   private static func closedParts(of group: FrozenShape) -> [Int]? {
-    guard group.segment != nil || group.storage.contains(.nf4(resident: false)) else { return nil }
+    guard
+      group.segment != nil || group.storage.contains(where: { $0.isTiled || $0 == .nf4(resident: false) })
+    else { return nil }
     return zip(group.outputs, group.storage).flatMap { outputs, storage in
       if storage == .operands { return [outputs * group.inputs * 2] }
+      if storage == .tiled(.int8) {
+        return [outputs * group.inputs, outputs * group.inputs / Int8Matrix.blockLength * 4]
+      }
       let blocks = NF4Matrix.blockCount(outputs * group.inputs)
       return [outputs * group.inputs / 2, blocks, NF4Matrix.nestedCount(blocks) * 4, 4]
     }

@@ -152,14 +152,6 @@ extension CUDADevice {
     }
   }
 
-  public func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {
-    try product(x, weights(of: head), transposeB: true, into: logits)
-  }
-
-  public func logitsBackward(_ gradient: Tensor, _ head: any FrozenMatrix, into dx: Tensor) throws {
-    try product(gradient, weights(of: head), into: dx)
-  }
-
   // MARK: Groups
 
   /// The adapters of a group in its order; rank 0 where a projection has none.

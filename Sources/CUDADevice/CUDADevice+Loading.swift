@@ -16,40 +16,55 @@ extension CUDADevice {
       sources.map(\.outputs), sources.map(\.storage), inputs: first.inputs,
       room: directions.contains(.backward) ? Self.usualRoom : 0, segment: first.segment,
       write: { try load(sources[$0], into: $1) },
-      quantized: { index in
+      quantized: { index, isInt8 in
         let source = sources[index]
-        if let stored = source.nf4 { return try upload(stored, rows: source.outputs, columns: source.inputs) }
+        if isInt8 {
+          let matrix = try makeInt8(rows: source.outputs, columns: source.inputs)
+          try stream(source) { rows, address, dtype in try quantize(address, dtype, to: matrix.rows(rows)) }
+          return .int8(matrix)
+        }
+        if let stored = source.nf4 { return .nf4(try upload(stored, rows: source.outputs, columns: source.inputs)) }
         let matrix = try makeNF4(rows: source.outputs, columns: source.inputs)
         try load(source, into: matrix)
-        return matrix
+        return .nf4(matrix)
       })
   }
 
   public func makeRandomMatrices(
     outputs: [Int], inputs: Int, bound: Float, seed: UInt64, storage: FrozenStorage, segment: MatrixSegment?
   ) throws -> [any FrozenMatrix] {
-    func draw(_ rows: Tensor, _ index: Int) throws {
+    func draw(_ rows: Tensor, _ index: Int, from first: Int = 0) throws {
       try launch(
         "random_bf16", .rows(rows.rows, by: (inputs + 7) / 8),
         [
           rows.rows.word, rows.columns.word, rows.word, rows.rowStride.word, bound.word, seed.word,
-          UInt64(index).word, isAligned(rows).word,
+          UInt64(index).word, first.word, isAligned(rows).word,
         ])
     }
     return try makeGroup(
       outputs, outputs.map { _ in storage }, inputs: inputs, room: Self.usualRoom, segment: segment,
       write: { try draw($1, $0) },
-      quantized: { index in
-        let plain = Tensor(
-          try scratch(.openMatrices, byteCount: outputs[index] * inputs * 2), rows: outputs[index], columns: inputs,
-          dtype: .bfloat16)
+      quantized: { index, isInt8 in
+        // As many rows at a time as are opened at once.
+        let count = Self.tileRows(inputs: inputs, outputs: outputs[index], byteCount: headTileBytes)
+        let room = try scratch(.openMatrices, byteCount: count * inputs * 2)
         openGroup = nil
-        try draw(plain, index)
-        let matrix = try makeNF4(rows: outputs[index], columns: inputs)
-        let absmax = try absmaxScratch(matrix)
-        try quantize(plain.word, .bfloat16, count: plain.count, to: matrix, from: 0, absmax: absmax)
-        try quantizeAbsmax(absmax, to: matrix)
-        return matrix
+        let int8 = isInt8 ? try makeInt8(rows: outputs[index], columns: inputs) : nil
+        let nf4 = isInt8 ? nil : try makeNF4(rows: outputs[index], columns: inputs)
+        let absmax = try nf4.map { try absmaxScratch($0) }
+        for first in stride(from: 0, to: outputs[index], by: count) {
+          let rows = first..<min(first + count, outputs[index])
+          let plain = Tensor(room, rows: rows.count, columns: inputs, dtype: .bfloat16)
+          try draw(plain, index, from: first)
+          if let int8 { try quantize(plain.word, .bfloat16, to: int8.rows(rows)) }
+          if let nf4, let absmax {
+            try quantize(plain.word, .bfloat16, count: plain.count, to: nf4, from: first * inputs, absmax: absmax)
+          }
+        }
+        if let int8 { return .int8(int8) }
+        guard let nf4, let absmax else { throw DeviceError("no matrix was made") }
+        try quantizeAbsmax(absmax, to: nf4)
+        return .nf4(nf4)
       })
   }
 
@@ -63,25 +78,27 @@ extension CUDADevice {
   /// A group of matrices: those kept in bf16 are written by `write`, the others made by `quantized`.
   private func makeGroup(
     _ outputs: [Int], _ storages: [FrozenStorage], inputs: Int, room: Int, segment: MatrixSegment?,
-    write: (Int, Tensor) throws -> Void, quantized: (Int) throws -> NF4Matrix
+    write: (Int, Tensor) throws -> Void, quantized: (_ index: Int, _ isInt8: Bool) throws -> CUDAMatrixGroup.Part
   ) throws -> [any FrozenMatrix] {
     let group: CUDAMatrixGroup
-    if segment != nil || storages.contains(.nf4(resident: false)) {
+    let isTiled = storages.count == 1 && storages[0].isTiled
+    if segment != nil || isTiled || storages.contains(.nf4(resident: false)) {
       // What lies with the host is made in the place on the device that it will come to.
       let segment = try segment.map { try own($0) }
       let memory = frozenMemory
       if let segment { frozenMemory = try segment.stream.memory(for: segment.index) }
       defer { frozenMemory = memory }
       let parts = try outputs.indices.map { index -> CUDAMatrixGroup.Part in
-        if storages[index] != .operands { return .nf4(try quantized(index)) }
+        if storages[index] != .operands { return try quantized(index, storages[index] == .tiled(.int8)) }
         let tensor = try frozenMemory.tensor(rows: outputs[index], columns: inputs, .bfloat16, on: self)
         try write(index, tensor)
         return .operands(tensor)
       }
-      group = CUDAMatrixGroup(parts, room: room, segment: segment)
+      group = CUDAMatrixGroup(parts, room: room, segment: segment, isTiled: isTiled)
       // The place for opened matrices is there before anybody asks how much memory is left.
-      let layout = OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: max(room, Self.usualRoom))
-      _ = try scratch(.openMatrices, byteCount: layout.byteCount)
+      _ = try scratch(.openMatrices, byteCount: openBytes(outputs, inputs: inputs, room: room, isTiled: isTiled))
+      // That of a head is much larger than any other's.
+      if isTiled { releaseScratch(.absmax) }
     } else {
       group = try CUDAMatrixGroup(outputs: outputs, inputs: inputs, room: room, on: self)
       let open = try group.open(on: self)
@@ -94,7 +111,8 @@ extension CUDADevice {
           let memory = frozenMemory
           frozenMemory = FrozenMemory()
           defer { frozenMemory = memory }
-          try dequantize(quantized(index), into: rows)
+          guard case .nf4(let matrix) = try quantized(index, false) else { continue }
+          try dequantize(matrix, into: rows)
           try synchronize()
         }
       }

@@ -26,6 +26,8 @@ public final class CUDADevice: Device, @unchecked Sendable {
   private(set) lazy var arrays = HostArrays { [unowned self] in try self.upload($0, into: $1) }
   private var scratch: [Scratch: DeviceBuffer] = [:]
   var frozenMemory = FrozenMemory()
+  /// Bytes of a tile of a head that is opened some rows at a time.
+  var headTileBytes = 128 << 20
   /// Who times what the device does, if anybody.
   weak var timer: CUDATimer?
   /// The matrices that lie in the place for opened ones.
@@ -186,6 +188,10 @@ public final class CUDADevice: Device, @unchecked Sendable {
     }
   }
 
+  public func concurrently(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
+    try parallel(tasks: tasks, body)
+  }
+
   public func synchronize() throws {
     try context.enter()
     try context.synchronize()
@@ -212,6 +218,9 @@ public final class CUDADevice: Device, @unchecked Sendable {
     scratch[purpose] = buffer
     return buffer
   }
+
+  /// Gives back what a purpose's memory took.
+  func releaseScratch(_ purpose: Scratch) { scratch[purpose] = nil }
 
   private func upload(_ values: [Int32], into old: Tensor?) throws -> Tensor {
     let tensor: Tensor

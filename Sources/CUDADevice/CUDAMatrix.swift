@@ -11,6 +11,8 @@ final class CUDAMatrixGroup: @unchecked Sendable {
   private var content: Content
   /// The matrices' segment, where they lie with the host.
   let segment: CUDAMatrixStream.Segment?
+  /// Whether the one matrix is opened some rows at a time.
+  private let isTiled: Bool
 
   private enum Content {
     /// As ``OpenMatrices`` has them.
@@ -21,24 +23,28 @@ final class CUDAMatrixGroup: @unchecked Sendable {
   /// A matrix that is opened for use.
   enum Part {
     case nf4(NF4Matrix)
+    case int8(Int8Matrix)
     /// bf16 `[outputs, inputs]`, dense.
     case operands(Tensor)
 
     var rows: Int {
       switch self {
       case .nf4(let matrix): matrix.rows
+      case .int8(let matrix): matrix.rows
       case .operands(let tensor): tensor.rows
       }
     }
     var columns: Int {
       switch self {
       case .nf4(let matrix): matrix.columns
+      case .int8(let matrix): matrix.columns
       case .operands(let tensor): tensor.columns
       }
     }
     var byteCount: Int {
       switch self {
       case .nf4(let matrix): matrix.byteCount
+      case .int8(let matrix): matrix.byteCount
       case .operands(let tensor): tensor.byteCount
       }
     }
@@ -50,11 +56,13 @@ final class CUDAMatrixGroup: @unchecked Sendable {
     let layout = OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: room)
     content = .open(layout.tensor(try device.allocate(byteCount: layout.byteCount)))
     segment = nil
+    isTiled = false
   }
 
   /// Matrices that are opened for each use.
-  init(_ parts: [Part], room: Int, segment: CUDAMatrixStream.Segment?) {
+  init(_ parts: [Part], room: Int, segment: CUDAMatrixStream.Segment?, isTiled: Bool) {
     self.segment = segment
+    self.isTiled = isTiled
     outputs = parts.map(\.rows)
     inputs = parts.first?.columns ?? 0
     self.room = room
@@ -79,6 +87,12 @@ final class CUDAMatrixGroup: @unchecked Sendable {
     case .closed(let parts):
       try device.opened(self, OpenMatrices.Layout(outputs: outputs, inputs: inputs, room: room), parts)
     }
+  }
+
+  /// The matrix that is opened some rows at a time; nil where the group is opened whole.
+  var tiledPart: Part? {
+    guard isTiled, case .closed(let parts) = content else { return nil }
+    return parts.first
   }
 
   /// A matrix in NF4, there to be read; nil where it is kept in bf16.

@@ -26,6 +26,22 @@ struct NF4Matrix {
     return codes.byteCount + rest
   }
 
+  /// Some of the rows, whose elements are whole blocks but for the last.
+  func rows(_ range: Range<Int>) -> NF4Matrix {
+    let elements = range.lowerBound * columns..<range.upperBound * columns
+    let blocks = elements.lowerBound / NF4Blocks.blockLength..<Self.blockCount(elements.upperBound)
+    var part = self
+    part.rows = range.count
+    part.codes = codes.columns(elements.lowerBound / 2..<elements.upperBound / 2)
+    switch absmax {
+    case .plain(let values): part.absmax = .plain(values.columns(blocks))
+    case .nested(let codes, let nested, let map, let offset, let first):
+      part.absmax = .nested(
+        codes: codes.columns(blocks), nested: nested, map: map, offset: offset, first: first + blocks.lowerBound)
+    }
+    return part
+  }
+
   static func blockCount(_ elements: Int) -> Int { (elements + NF4Blocks.blockLength - 1) / NF4Blocks.blockLength }
   static func nestedCount(_ blocks: Int) -> Int {
     (blocks + NF4Blocks.nestedBlockLength - 1) / NF4Blocks.nestedBlockLength
@@ -113,15 +129,10 @@ extension CUDADevice {
   func quantize(
     _ address: UInt64, _ dtype: DType, count: Int, to matrix: NF4Matrix, from first: Int, absmax: Tensor
   ) throws {
-    let name =
-      switch dtype {
-      case .bfloat16: "bf16"
-      case .float16: "f16"
-      default: "f32"
-      }
     let threads = (NF4Matrix.blockCount(count) * 8 + 31) / 32 * 32
     try launch(
-      "nf4_quantize_\(name)", Grid(x: min((threads + 255) / 256, context.multiprocessors * 16), threadsX: 256),
+      "nf4_quantize_\(quantizedName(dtype))",
+      Grid(x: min((threads + 255) / 256, context.multiprocessors * 16), threadsX: 256),
       [
         count.word, address, UInt64(matrix.codes.address) + UInt64(first / 2),
         UInt64(absmax.address) + UInt64(first / NF4Blocks.blockLength * 4), (address % 16 == 0).word,
@@ -196,6 +207,7 @@ extension CUDADevice {
     for (index, part) in parts.enumerated() {
       switch part {
       case .nf4(let matrix): try dequantize(matrix, into: open.rows(of: index))
+      case .int8(let matrix): try dequantize(matrix, into: open.rows(of: index))
       case .operands(let tensor): try copy(tensor, to: open.rows(of: index))
       }
     }

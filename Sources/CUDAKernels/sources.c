@@ -7,6 +7,9 @@ static const char prelude[] = {
 static const char attention[] = {
 #embed "Kernels/attention.cuh"
   , 0};
+static const char half[] = {
+#embed "Kernels/half.cuh"
+  , 0};
 static const char adamw[] = {
 #embed "Kernels/adamw.cu"
   , 0};
@@ -31,6 +34,9 @@ static const char crossentropy[] = {
 static const char elementwise[] = {
 #embed "Kernels/elementwise.cu"
   , 0};
+static const char int8[] = {
+#embed "Kernels/int8.cu"
+  , 0};
 static const char matmul[] = {
 #embed "Kernels/matmul.cu"
   , 0};
@@ -50,6 +56,7 @@ static const char swiglu[] = {
 static const sl_kernel_source sources[] = {
   {"prelude.cuh", prelude},
   {"attention.cuh", attention},
+  {"half.cuh", half},
   {"adamw.cu", adamw},
   {"adamw8bit.cu", adamw8bit},
   {"attention_backward.cu", attention_backward},
@@ -58,6 +65,7 @@ static const sl_kernel_source sources[] = {
   {"columns.cu", columns},
   {"crossentropy.cu", crossentropy},
   {"elementwise.cu", elementwise},
+  {"int8.cu", int8},
   {"matmul.cu", matmul},
   {"nf4.cu", nf4},
   {"rmsnorm.cu", rmsnorm},

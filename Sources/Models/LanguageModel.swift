@@ -68,6 +68,8 @@ public final class LanguageModel {
     embedding =
       if isOnHost, checkpoint != nil {
         .onHost(try loader.stored(embeddingName, rows: shape.vocabulary, columns: shape.hidden))
+      } else if isOnHost, device.embedsTokens {
+        .table(try Self.drawnEmbedding(embeddingName, shape, on: device))
       } else if isOnHost {
         .drawn(width: shape.hidden)
       } else if headName == embeddingName {
@@ -80,6 +82,25 @@ public final class LanguageModel {
     let blockLoader = loader
     blocks = try (0..<shape.layerCount).map { try Block(layer: $0, configuration, from: blockLoader) }
     rotary = RotaryTables(RotaryEmbedding(configuration), on: device)
+  }
+
+  /// The table that the device would draw, in the host's memory: a run learns the same wherever it lies.
+  private static func drawnEmbedding(_ name: String, _ shape: ModelShape, on device: any Device) throws -> [UInt16] {
+    let table = try WeightLoader(checkpoint: nil, device: device, directions: []).matrix(
+      name, outputs: shape.vocabulary, inputs: shape.hidden)
+    let atOnce = min(4096, shape.vocabulary)
+    let rows = Tensor(
+      try device.allocate(byteCount: atOnce * shape.hidden * 4), rows: atOnce, columns: shape.hidden,
+      dtype: device.residualType)
+    var elements: [UInt16] = []
+    elements.reserveCapacity(shape.vocabulary * shape.hidden)
+    for first in stride(from: 0, to: shape.vocabulary, by: atOnce) {
+      let count = min(atOnce, shape.vocabulary - first)
+      try device.embed((first..<first + count).map { Int32($0) }, table, into: rows.prefix(count))
+      // bf16 in fp32: the other bits are zero.
+      elements += try device.floats(rows.prefix(count)).map { UInt16(truncatingIfNeeded: $0.bitPattern >> 16) }
+    }
+    return elements
   }
 
   /// Packs the weights for the backward pass too, where that has not been done.
@@ -158,15 +179,26 @@ public final class LanguageModel {
     if case .learned(let table) = embedding {
       return try device.gather(table, rows: tokens, to: x.prefix(tokens.count))
     }
-    var rows = [Float](repeating: 0, count: tokens.count * shape.hidden)
-    try rows.withUnsafeMutableBufferPointer { rows in
-      guard let base = rows.baseAddress else { return }
-      for (index, token) in tokens.enumerated() {
-        try embedding.decode(token, width: shape.hidden, into: base + index * shape.hidden)
+    // Some rows at a time, each on several threads: a long batch's rows are larger than what they are drawn from.
+    let (width, table) = (shape.hidden, embedding)
+    let atOnce = max(1, (32 << 20) / (4 * width))
+    for first in stride(from: 0, to: tokens.count, by: atOnce) {
+      let part = Array(tokens[first..<min(first + atOnce, tokens.count)])
+      let rows = try [Float](unsafeUninitializedCapacity: part.count * width) { rows, count in
+        nonisolated(unsafe) let base = rows.baseAddress
+        let block = max(1, 32_768 / width)
+        try device.concurrently(tasks: (part.count + block - 1) / block) { task in
+          guard let base else { return }
+          let range = task * block..<min((task + 1) * block, part.count)
+          for index in range { try table.decode(part[index], width: width, into: base + index * width) }
+          if case .onHost(let stored) = table {
+            try stored.requireFinite(base + range.lowerBound * width, count: range.count * width)
+          }
+        }
+        count = part.count * width
       }
-      if case .onHost(let stored) = embedding { try stored.requireFinite(base, count: rows.count) }
+      try rows.withUnsafeBytes { try device.upload($0, to: x.rows(first..<first + part.count)) }
     }
-    try rows.withUnsafeBytes { try device.upload($0, to: x.prefix(tokens.count)) }
   }
 
   /// What every block of a batch shares.
@@ -198,7 +230,7 @@ public final class LanguageModel {
     // A model that only evaluates keeps nothing.
     let extent = TrainingPass.Extent(
       shape: shape, adapter: adapter?.configuration, isLearning: isLearning, capacity: tokens, plan: plan)
-    return TrainingPass.plan(extent, on: device).arena.byteCount
+    return extent.byteCounts(on: device).device
   }
 
   /// Forward and backward over one micro-batch: adds the gradient of `lossScale` × the summed loss of the batch's trained
@@ -249,13 +281,15 @@ public final class LanguageModel {
 }
 
 /// Where the rows of the embedding lie.
-private enum TokenEmbedding {
+private enum TokenEmbedding: Sendable {
   /// In the checkpoint.
   case onHost(StoredTensor)
   /// In a matrix of the device.
   case onDevice(any FrozenMatrix)
   /// Among the parameters that learn: fp32 `[vocabulary, hidden]`.
   case learned(Tensor)
+  /// In the host's memory, in bf16.
+  case table([UInt16])
   /// Drawn: rows that tokens share, since nobody measures what they say.
   case random([Float])
 
@@ -270,6 +304,9 @@ private enum TokenEmbedding {
     switch self {
     case .onHost(let tensor): try tensor.decode(rows: Int(token)..<Int(token) + 1, into: row)
     case .onDevice, .learned: break
+    case .table(let elements):
+      let first = Int(token) * width
+      for index in 0..<width { row[index] = Float(bitPattern: UInt32(elements[first + index]) << 16) }
     case .random(let rows):
       let first = Int(token) % (rows.count / width) * width
       for index in 0..<width { row[index] = rows[first + index] }

@@ -13,7 +13,7 @@ public struct TrainingFootprint: Sendable, Equatable {
   public var working: Int
   /// What a step keeps and works in.
   public var activations: Int
-  /// Bytes of the host's memory for weights that take turns on the device, and for what layers keep there.
+  /// Bytes of the host's memory for weights that take turns on the device, moments, and what layers keep there.
   public var host: Int
 
   /// All of the device's.
@@ -72,13 +72,23 @@ public struct TrainingExtent: Sendable {
     let whole = device.frozenFootprint(vocabulary + layers, places: self.storage.streamPlaces)
     let ends = device.frozenFootprint(vocabulary, places: 0).matrices
     let parameters = parameterCount
-    // Parameters and gradients in fp32, copies for products; moments in fp32 or in codes with one absmax for 256 of them.
-    let moments = quantizesMoments ? 2 * (parameters + parameters / 64) : 8 * parameters
+    let moments = momentByteCounts
     return TrainingFootprint(
       layers: whole.matrices - ends, vocabulary: ends,
-      learned: parameters * (8 + device.computeType.byteCount) + moments,
+      // Parameters and gradients in fp32, copies for products.
+      learned: parameters * (8 + device.computeType.byteCount) + moments.device,
       working: whole.working + scratchByteCount(on: device), activations: 0,
-      host: whole.host)
+      host: whole.host + moments.host)
+  }
+
+  /// Bytes of the optimizer's moments on the device and on the host: in fp32, or in codes with one absmax for 256 of them.
+  package var momentByteCounts: (device: Int, host: Int) {
+    let parameters = parameterCount
+    guard storage.momentsAreOnHost else {
+      return (quantizesMoments ? 2 * (parameters + parameters / 64) : 8 * parameters, 0)
+    }
+    let piece = MomentPieces.byteCount(min(parameters, MomentPieces.length), isQuantized: quantizesMoments)
+    return (MomentPieces.places * piece, (parameters + MomentPieces.length - 1) / MomentPieces.length * piece)
   }
 
   /// Parameters that learn.
@@ -103,7 +113,6 @@ public struct TrainingExtent: Sendable {
   public func activationByteCounts(_ plan: ActivationPlan, on device: any Device) -> (device: Int, host: Int) {
     let extent = TrainingPass.Extent(
       shape: ModelShape(configuration), adapter: adapter, isLearning: true, capacity: tokens, plan: plan)
-    let made = TrainingPass.plan(extent, on: device)
-    return (made.arena.byteCount, made.layout.hostLayers.count * made.layout.hostBytes(plan))
+    return extent.byteCounts(on: device)
   }
 }

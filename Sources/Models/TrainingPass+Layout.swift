@@ -11,6 +11,12 @@ extension TrainingPass {
     /// The most tokens of a batch.
     var capacity: Int
     var plan: ActivationPlan
+
+    /// Bytes on the device and on the host.
+    func byteCounts(on device: any Device) -> (device: Int, host: Int) {
+      let made = TrainingPass.plan(self, on: device)
+      return (made.arena.byteCount, made.layout.hostLayers.count * made.layout.hostBytes(plan))
+    }
   }
 
   /// The places of everything that a pass reads and writes.

@@ -4,6 +4,10 @@ import Tensors
 /// How the matrices of a model are kept on its device.
 public struct WeightStorage: Sendable {
   private let choose: @Sendable (String) -> FrozenStorage
+  /// How the head is kept where it is a matrix of its own.
+  public private(set) var head = FrozenStorage.operands
+  /// Whether what the optimizer keeps of each parameter lies in the host's memory.
+  public private(set) var momentsAreOnHost = false
   /// Whether embedding rows are gathered in the host's memory, where the head does not share them.
   public private(set) var embeddingIsOnHost = false
   /// The layers whose matrices lie in the host's memory and take turns on the device, rising.
@@ -15,7 +19,21 @@ public struct WeightStorage: Sendable {
   public init(_ choose: @escaping @Sendable (String) -> FrozenStorage) { self.choose = choose }
 
   /// How the matrix of a module is kept.
-  public subscript(_ module: String) -> FrozenStorage { choose(module) }
+  public subscript(_ module: String) -> FrozenStorage { module == "lm_head" ? head : choose(module) }
+
+  /// The same with a head that is kept otherwise.
+  public func withHead(_ head: FrozenStorage) -> WeightStorage {
+    var storage = self
+    storage.head = head
+    return storage
+  }
+
+  /// The same with what the optimizer keeps in the host's memory.
+  public func withMomentsOnHost() -> WeightStorage {
+    var storage = self
+    storage.momentsAreOnHost = true
+    return storage
+  }
 
   /// The same with embedding rows gathered in the host's memory.
   public func withEmbeddingOnHost() -> WeightStorage {

@@ -16,6 +16,12 @@ struct Case: Sendable {
   /// Runs the operation and records what came out.
   var run: @Sendable (Trial) throws -> Void
 
+  /// Whether every tensor of it may have room between its rows.
+  var goesFar: Bool {
+    let kinds = ["linear", "head", "feed-forward", "RMSNorm", "RoPE", "SwiGLU", "attention", "cross-entropy", "gather"]
+    return kinds.contains { name.hasPrefix($0) } && !name.hasPrefix("RMSNorm of heads") && !isLarge
+  }
+
   /// Every case: small shapes, odd ones among them, and, where asked, the shapes of real models.
   static func all(large: Bool) -> [Case] {
     var cases = memory + linear + feedForward + elementwise + attention + rest + training
@@ -91,7 +97,7 @@ struct LinearShape: Sendable {
     if dropout > 0 { text += " dropout \(dropout)" }
     if !sideBySide { text += " apart" }
     switch storage {
-    case (.operands, .operands): break
+    case (.operands, .operands), (.tiled, _): break
     case (.operands, _): text += ", all but the first in NF4"
     case (.nf4(let resident), _): text += resident ? ", NF4 dequantized once" : ", NF4"
     }
@@ -126,13 +132,24 @@ extension Case {
         rows: 1, inputs: 128, outputs: [300, 300], ranks: [0, 0],
         storage: (.nf4(resident: false), .nf4(resident: false))),
     ].map(linear)
-    + [(1, 64, 300), (33, 50, 129), (64, 64, 512)].map { rows, inputs, vocabulary in
-      Case(name: "head \(rows) × \(inputs) → \(vocabulary)") { trial in
+    + [
+      (1, 64, 300, FrozenStorage.operands), (33, 50, 129, .operands), (64, 64, 512, .operands),
+      (1, 64, 300, .tiled(.int8)), (33, 128, 200, .tiled(.int8)), (1, 64, 300, .tiled(.nf4)),
+      (40, 192, 257, .tiled(.nf4)),
+    ].map { rows, inputs, vocabulary, storage in
+      let kind =
+        switch storage {
+        case .tiled(.int8): ", 8 bits"
+        case .tiled(.nf4): ", NF4"
+        default: ""
+        }
+      return Case(name: "head \(rows) × \(inputs) → \(vocabulary)\(kind)", isInNF4: storage != .operands) { trial in
         let x = try trial.operand(rows, inputs)
-        let head = try trial.matrices([vocabulary], inputs)[0]
+        let head = try trial.matrices([vocabulary], inputs, kept: [storage])[0]
         let logits = try trial.empty(rows, vocabulary, .float32)
         try trial.device.logits(x, head, into: logits)
-        try trial.record("logits", logits, bound: Bounds.float)
+        // One row reads NF4 without rounding what it opens.
+        try trial.record("logits", logits, bound: storage == .tiled(.nf4) && rows == 1 ? Bounds.rounded : Bounds.float)
         let gradient = try trial.operand(rows, vocabulary)
         let dx = try trial.empty(rows, inputs, .float32)
         try trial.device.logitsBackward(gradient, head, into: dx)
@@ -270,8 +287,8 @@ extension Case {
         let device = trial.device
         let positions = trial.integers(rows, below: 50)
         let angles = (0..<50 * turning / 2).map { Double($0 / (turning / 2)) * pow(0.7, Double($0 % (turning / 2))) }
-        let cosines = try trial.tensor(50, turning / 2, angles.map { Float(cos($0)) }, .float32)
-        let sines = try trial.tensor(50, turning / 2, angles.map { Float(sin($0)) }, .float32)
+        let cosines = try trial.tensor(50, turning / 2, angles.map { Float(cos($0)) }, .float32, isDense: true)
+        let sines = try trial.tensor(50, turning / 2, angles.map { Float(sin($0)) }, .float32, isDense: true)
         let x = try trial.operand(rows, heads * d)
         let bias = biased ? try trial.floats(1, heads * d) : nil
         for inverse in [false, true] {

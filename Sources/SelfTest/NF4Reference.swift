@@ -36,7 +36,7 @@ enum NF4Reference {
   }
 
   /// Rounded to nearest, ties to even.
-  private static func bfloat16(_ x: Float) -> Float {
+  static func bfloat16(_ x: Float) -> Float {
     let bits = x.bitPattern
     return Float(bitPattern: (bits &+ 0x7FFF &+ (bits >> 16) & 1) & 0xFFFF_0000)
   }

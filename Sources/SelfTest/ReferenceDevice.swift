@@ -88,7 +88,11 @@ final class ReferenceDevice: Device, @unchecked Sendable {
       try values.withUnsafeMutableBufferPointer { values in
         if let base = values.baseAddress { try source.decode(0..<source.outputs, base) }
       }
-      if source.storage != .operands { values = NF4Reference.rounded(values) }
+      if source.storage == .tiled(.int8) {
+        values = Int8Reference.rounded(values)
+      } else if source.storage != .operands {
+        values = NF4Reference.rounded(values)
+      }
       return Matrix(source.outputs, source.inputs, values)
     }
   }

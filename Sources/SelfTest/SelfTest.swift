@@ -29,21 +29,27 @@ package struct SelfTest {
   private let device: any Device
   private let seed: UInt64
   private let large: Bool
+  private let span: Int?
 
-  /// A test of `device`; `large`: at the shapes of real models too.
-  package init(_ device: any Device, seed: UInt64, large: Bool) {
+  /// A test of `device`; `large`: at the shapes of real models too; `span`: instead, of operations whose tensors reach over so
+  /// many bytes.
+  package init(_ device: any Device, seed: UInt64, large: Bool, span: Int? = nil) {
     self.device = device
     self.seed = seed
     self.large = large
+    self.span = span
   }
+
+  /// More than 2³¹ elements of four bytes.
+  package static let farSpan = 1 << 33 + 1 << 20
 
   /// Runs the cases whose name contains `filter`, all without one; `report` sees each result as it is known.
   package func run(filter: String? = nil, report: (Result) throws -> Void) throws {
     let cpu = CPUDevice(compute: .float32)
-    for (index, test) in Case.all(large: large).enumerated() {
+    for (index, test) in Case.all(large: large).enumerated() where span == nil || test.goesFar {
       guard filter.map({ contains(test.name, $0) }) ?? true else { continue }
       let caseSeed = seed &+ UInt64(index) &* 0x9E37_79B9
-      let trial = Trial(device, seed: caseSeed)
+      let trial = Trial(device, seed: caseSeed, span: span)
       do { try test.run(trial) } catch {
         try report(Result(name: test.name, tensor: "", reference: "", error: .nan, bound: 0, failure: "\(error)"))
         continue

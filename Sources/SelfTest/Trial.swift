@@ -14,10 +14,32 @@ final class Trial {
   let device: any Device
   private(set) var outputs: [Output] = []
   private var random: RandomSource
+  /// Bytes over which the rows of every tensor are spread; nil: they lie where they lie.
+  private let span: Int?
+  /// Where tensors lie whose rows are far apart, side by side between the rows of the others.
+  private var far: (buffer: DeviceBuffer, used: Int)?
 
-  init(_ device: any Device, seed: UInt64) {
+  /// `span`: tensors of six rows or more lie with so many bytes between their first and their last.
+  init(_ device: any Device, seed: UInt64, span: Int? = nil) {
     self.device = device
+    self.span = span
     random = RandomSource(seed: seed)
+  }
+
+  /// Room for rows that are far apart; nil where they need not be.
+  private func farRows(_ rows: Int, _ width: Int, _ dtype: DType, offset: Int) throws -> (
+    buffer: DeviceBuffer, byteOffset: Int, rowStride: Int
+  )? {
+    // Drivers copy rows that are up to 2³¹ bytes apart.
+    guard let span, rows >= 6 else { return nil }
+    // Rows of all tensors begin at multiples of a unit, each tensor's at a place of its own behind them: none meets another.
+    let unit = (span / 128 + 4095) / 4096 * 4096
+    let stride = (span / (rows - 1) + unit - 1) / unit * unit
+    let (buffer, used) = try far ?? (device.allocate(byteCount: span + span / 4), 0)
+    let bytes = ((width + offset) * dtype.byteCount + 255) / 256 * 256
+    guard used + bytes <= unit, (rows - 1) * stride + unit <= span + span / 4 else { return nil }
+    far = (buffer, used + bytes)
+    return (buffer, used + offset * dtype.byteCount, stride / dtype.byteCount)
   }
 
   /// `rows` × `columns` in ±`scale`, values that bf16 holds exactly, in the type of operands; `pad`: elements between rows
@@ -33,8 +55,16 @@ final class Trial {
   }
 
   /// Memory whose every byte is 255, NaN in each type: what an operation leaves out shows.
-  func empty(_ rows: Int, _ columns: Int, _ dtype: DType? = nil, pad: Int = 0, tail: Int = 0) throws -> Tensor {
+  func empty(
+    _ rows: Int, _ columns: Int, _ dtype: DType? = nil, pad: Int = 0, tail: Int = 0, isDense: Bool = false
+  ) throws -> Tensor {
     let dtype = dtype ?? device.computeType
+    if !isDense, let (buffer, offset, stride) = try farRows(rows, columns + tail, dtype, offset: pad) {
+      let tensor = Tensor(
+        buffer, byteOffset: offset, rows: rows, columns: columns, rowStride: stride, dtype: dtype, tail: tail)
+      try [UInt8](repeating: 255, count: tensor.byteCount).withUnsafeBytes { try device.upload($0, to: tensor) }
+      return tensor
+    }
     let stride = columns + pad + tail
     let count = max(1, pad + rows * stride)
     let buffer = try device.allocate(byteCount: count * dtype.byteCount)
@@ -48,10 +78,10 @@ final class Trial {
   }
 
   /// A tensor of given values.
-  func tensor(_ rows: Int, _ columns: Int, _ values: [Float], _ dtype: DType, pad: Int = 0, tail: Int = 0) throws
-    -> Tensor
-  {
-    let tensor = try empty(rows, columns, dtype, pad: pad, tail: tail)
+  func tensor(
+    _ rows: Int, _ columns: Int, _ values: [Float], _ dtype: DType, pad: Int = 0, tail: Int = 0, isDense: Bool = false
+  ) throws -> Tensor {
+    let tensor = try empty(rows, columns, dtype, pad: pad, tail: tail, isDense: isDense)
     try fill(tensor, values)
     return tensor
   }

@@ -106,7 +106,8 @@ package final class Benchmark {
   /// nothing is trained.
   package static func storage(
     of configuration: ModelConfiguration, for workloads: [Workload],
-    _ quantization: TrainingConfiguration.Quantization, memory: Int?, on device: any Device
+    _ quantization: TrainingConfiguration.Quantization, head: TrainingConfiguration.Head, memory: Int?,
+    on device: any Device
   ) throws -> WeightStorage? {
     let steps = workloads.compactMap { workload -> (tokens: Int, context: Int)? in
       guard case .train(let batch, let length) = workload else { return nil }
@@ -114,7 +115,8 @@ package final class Benchmark {
     }
     guard device.memory != nil, let largest = steps.max(by: { $0.tokens < $1.tokens }) else { return nil }
     let planner = try StepPlanning.planner(
-      of: configuration, quantization: quantization, tokens: largest.tokens, context: largest.context, memory: memory,
+      of: configuration, quantization: quantization, head: head, tokens: largest.tokens, context: largest.context,
+      memory: memory,
       on: device)
     return try planner.fitting(on: device)
   }
@@ -157,7 +159,7 @@ package final class Benchmark {
     try adapter.initialize(seed: 3407)
     model.attach(adapter)
     defer { model.attach(nil) }
-    let optimizer = try Optimizer(adapter, on: timed)
+    let optimizer = try Optimizer(adapter, on: timed, momentsAreOnHost: model.storage.momentsAreOnHost)
     let tokens = batch * length
     timed.limitMemory(to: memory)
     defer { timed.limitMemory(to: nil) }

@@ -38,13 +38,13 @@ public final class FineTuning {
     }
     self.model = model
     self.configuration = configuration
-    (data, dataDescription) = try TokenizedDataset.make(
-      configuration.data, configuration, tokenizer: model.tokenizer)
+    let known = model.runData.flatMap { $0.serves(configuration) ? $0 : nil }
+    model.runData = nil
+    let read = try known ?? RunData(configuration, tokenizer: model.tokenizer)
+    (data, dataDescription, evalData) = (read.training, read.description, read.evaluation)
     try Self.require(data, for: configuration.method, configuration.data[0])
-    evalData = try configuration.evalData.map {
-      let data = try TokenizedDataset.make([$0], configuration, tokenizer: model.tokenizer).data
-      try Self.require(data, for: configuration.method, $0)
-      return data
+    if let evalData, let path = configuration.evalData {
+      try Self.require(evalData, for: configuration.method, path)
     }
     let folder =
       configuration.resume

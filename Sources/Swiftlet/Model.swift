@@ -69,6 +69,8 @@ public final class Model {
   public let examination: Examination
   /// The weights on their device.
   public let language: LanguageModel
+  /// The data of the run that the model was loaded for, where its plan asked for it; the run takes it over.
+  var runData: RunData?
 
   /// What the checkpoint says of the model.
   public var configuration: ModelConfiguration { language.configuration }
@@ -94,16 +96,29 @@ public final class Model {
       ? try modulesToKeep(
         of: Model(path: name, treated, language: LanguageModel(checkpoint, on: device)), at: path, options)
       : []
+    var runData: RunData?
+    func data(of run: TrainingConfiguration) throws -> RunData {
+      let made = try RunData(run, tokenizer: treated.tokenizer)
+      runData = made
+      return made
+    }
+    let planned = try options.training.flatMap { run in
+      try StepPlanning.storage(for: run, of: data(of: run), checkpoint, keeping: kept, on: device)
+    }
+    let head = try (options.training?.head ?? .auto).storages(for: checkpoint.configuration, on: device)[0]
+    let storage =
+      planned
+      ?? DeviceSelection.storage(
+        options.quantization, of: checkpoint.configuration, storedIn: checkpoint, keeping: kept, on: device,
+        memory: options.memory
+      ).withHead(head)
+    if let bits = storage.head.headBits, options.training?.head == .auto {
+      options.onFallback(
+        "nothing fits with the head in 16 bits: it is kept in \(bits), which changes the model a little")
+    }
     let model = Model(
-      path: name, treated,
-      language: try LanguageModel(
-        checkpoint, on: device,
-        storage: try options.training.flatMap {
-          try StepPlanning.storage(for: $0, tokenizer: treated.tokenizer, of: checkpoint, keeping: kept, on: device)
-        }
-          ?? DeviceSelection.storage(
-            options.quantization, of: checkpoint.configuration, storedIn: checkpoint, keeping: kept, on: device,
-            memory: options.memory)))
+      path: name, treated, language: try LanguageModel(checkpoint, on: device, storage: storage))
+    model.runData = runData
     if !options.adapters.isEmpty { try model.loadAdapters(from: options.adapters) }
     return model
   }

@@ -1,7 +1,6 @@
 import ModelFiles
 import Models
 import Tensors
-import Tokenization
 import Training
 
 /// What a training step of a model takes on a device, before the model is loaded.
@@ -13,7 +12,7 @@ public enum StepPlanning {
   public static func planner(
     of configuration: ModelConfiguration, storedIn checkpoint: Checkpoint? = nil,
     quantization: TrainingConfiguration.Quantization = .none, keeping kept: Set<String> = [],
-    adapter: LoRAConfiguration = LoRAConfiguration(),
+    head: TrainingConfiguration.Head = .auto, adapter: LoRAConfiguration = LoRAConfiguration(),
     quantizesMoments: Bool = false, tokens: Int, context: Int, memory: Int?, on device: any Device
   ) throws -> StepPlanner {
     let others = kept.isEmpty ? checkpoint?.modulesBesideNF4 : kept
@@ -22,50 +21,31 @@ public enum StepPlanning {
       isNF4
       ? (device.memory == nil ? [false] : [true, false]).map { ($0, .nf4(resident: $0, except: others ?? [])) }
       : [(true, .operands)]
-    let free =
-      if let memory = device.memory {
-        // A little stays for what operations allocate when they first need it.
-        memory.free + memory.used - (512 << 20)
-      } else {
-        (ProcessMemory.availableByteCount ?? .max) / 10 * 9
-      }
-    let hostBudget = device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8
-    return StepPlanner(
+    var planner = StepPlanner(
       TrainingExtent(
         configuration, storage: storages[storages.count - 1].storage, adapter: adapter,
         quantizesMoments: quantizesMoments, tokens: tokens),
-      context: context, budget: memory ?? free, hostBudget: hostBudget,
+      context: context, budget: MemoryAllowance.whole(memory, on: device),
+      hostBudget: MemoryAllowance.host(beside: device),
       rates: try DeviceRates.known(on: device, for: configuration), storages: storages)
+    planner.heads = try head.storages(for: configuration, on: device)
+    return planner
   }
 
-  /// How the weights of a run are best kept on a device with memory of its own, found before any is read; nil where the device
-  /// has none, or nothing is left to choose.
+  /// How the weights of a run of `data` are best kept on a device with memory of its own, found before any is read; nil where the
+  /// device has none, or nothing is left to choose.
   /// - Throws: where no step of the run fits, with the context that would.
   static func storage(
-    for run: TrainingConfiguration, tokenizer: Tokenizer, of checkpoint: Checkpoint, keeping kept: Set<String>,
-    on device: any Device
+    for run: TrainingConfiguration, of data: @autoclosure () throws -> RunData, _ checkpoint: Checkpoint,
+    keeping kept: Set<String>, on device: any Device
   ) throws -> WeightStorage? {
     guard device.memory != nil, !run.full, run.recompute == .auto else { return nil }
-    let (tokens, context) = try largestBatch(of: run, tokenizer: tokenizer)
+    let (tokens, context) = try data().largestBatch(of: run)
     let planner = try planner(
       of: checkpoint.configuration, storedIn: checkpoint, quantization: run.quantization, keeping: kept,
-      adapter: LoRAConfiguration(run), quantizesMoments: run.optimizer == .adamw8bit, tokens: tokens, context: context,
-      memory: run.memory, on: device)
+      head: run.head, adapter: LoRAConfiguration(run), quantizesMoments: run.optimizer == .adamw8bit, tokens: tokens,
+      context: context, memory: run.memory, on: device)
     return try planner.fitting(on: device)
-  }
-
-  /// The most tokens of a run's micro-batches, and of its samples.
-  private static func largestBatch(
-    of run: TrainingConfiguration, tokenizer: Tokenizer
-  ) throws -> (tokens: Int, context: Int) {
-    let data = try TokenizedDataset.make(run.data, run, tokenizer: tokenizer).data
-    let schedule = BatchSource(data, options: BatchSchedule.Options(run)).schedule
-    var (tokens, context) = (schedule.mostTokens, data.counts.longest)
-    if let path = run.evalData {
-      let longest = try TokenizedDataset.make([path], run, tokenizer: tokenizer).data.counts.longest
-      (tokens, context) = (max(tokens, run.batchSize * longest), max(context, longest))
-    }
-    return (tokens, context)
   }
 }
 

@@ -4,6 +4,7 @@ import Training
 extension TrainingConfiguration.DeviceChoice: CommandChoice {}
 extension TrainingConfiguration.Compute: CommandChoice {}
 extension TrainingConfiguration.Quantization: CommandChoice {}
+extension TrainingConfiguration.Head: CommandChoice {}
 
 /// The model and how it is loaded: the same words in every command.
 enum ModelOptions {
@@ -30,6 +31,10 @@ enum ModelOptions {
   static let quantization = Option(
     "quantization", "none|nf4", default: TrainingConfiguration.Quantization.none, group: "Machine",
     "How the frozen weights are kept: nf4 takes 4 bits each.")
+
+  static let head = Option(
+    "head", "auto|bf16|8bit|nf4", default: TrainingConfiguration.Head.auto, group: "Machine",
+    "How the head is kept; auto: in 16 bits, in fewer on a GPU where nothing else fits.")
 
   static let machine = [device.declaration, compute.declaration, threads.declaration]
   /// What decides how a model is loaded, the machine included.

@@ -178,6 +178,10 @@ public protocol Device: TrainingOperations, Sendable {
   /// destination = source · scale, converting the type; both dense, of one size.
   func scale(_ source: Tensor, by factor: Float, to destination: Tensor) throws
 
+  /// Runs `body(task)` for every task below `tasks` on threads of the host, several at once; throws the first error when all are
+  /// done.
+  func concurrently(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws
+
   /// Waits until all that was asked for is done.
   func synchronize() throws
 }
@@ -195,18 +199,31 @@ extension Device {
     PlainHostStore(places: count, on: self)
   }
 
-  /// A copy for each direction in the type of matrix operands, or four bits and an absmax of eight for each 64 elements.
+  /// One task after the other.
+  public func concurrently(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
+    for task in 0..<tasks { try body(task) }
+  }
+
+  /// A copy for each direction in the type of matrix operands, or four bits and an absmax in fp32 for each 64 elements, which are
+  /// opened in a place for each matrix of a product.
   public func frozenFootprint(_ groups: [FrozenShape], places: Int) -> FrozenFootprint {
     var bytes = 0
+    var opened: [Int] = []
     for group in groups {
       let copies = (group.directions.contains(.forward) ? 1 : 0) + (group.directions.contains(.backward) ? 1 : 0)
-      for (outputs, storage) in zip(group.outputs, group.storage) {
+      for (index, (outputs, storage)) in zip(group.outputs, group.storage).enumerated() {
         let count = outputs * group.inputs
-        bytes += storage == .nf4(resident: false) ? count / 2 + count / 62 : copies * count * computeType.byteCount
+        guard storage == .nf4(resident: false) || storage == .tiled(.nf4) else {
+          bytes += copies * count * computeType.byteCount
+          continue
+        }
+        bytes += count / 2 + count / NF4Blocks.blockLength * 4
+        while opened.count <= index { opened.append(0) }
+        opened[index] = max(opened[index], count * computeType.byteCount)
       }
     }
     // The program itself, its libraries and what a tokenizer takes.
-    return FrozenFootprint(matrices: bytes, working: 96 << 20)
+    return FrozenFootprint(matrices: bytes, working: (96 << 20) + opened.reduce(0, +))
   }
 
   /// The two operations, one after the other.

@@ -53,6 +53,9 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
     base.attentionWorkspace(shape, spans)
   }
+  package func concurrently(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
+    try base.concurrently(tasks: tasks, body)
+  }
   package func synchronize() throws { try base.synchronize() }
 
   // MARK: Memory

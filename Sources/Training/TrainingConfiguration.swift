@@ -32,6 +32,18 @@ public struct TrainingConfiguration: Sendable, Equatable {
     case dynamic
   }
 
+  /// How the head is kept that turns what the last layer leaves into logits.
+  public enum Head: String, Sendable, CaseIterable {
+    /// In 16 bits, in fewer on a GPU where nothing else fits.
+    case auto
+    /// In the operand type.
+    case bf16
+    /// In 8 bits.
+    case int8 = "8bit"
+    /// In 4 bits.
+    case nf4
+  }
+
   /// How the learning rate falls after the warm-up.
   public enum Scheduler: String, Sendable, CaseIterable {
     /// A straight line to `minLearningRateRatio` × peak at the last step.
@@ -143,6 +155,8 @@ public struct TrainingConfiguration: Sendable, Equatable {
   public var deterministic = false
   /// How frozen weights are kept.
   public var quantization = Quantization.none
+  /// How the head is kept.
+  public var head = Head.auto
   /// Text that shows ``Quantization/dynamic`` which layers matter.
   public var calibration: String?
   /// How many per cent more bytes than ``Quantization/nf4`` takes ``Quantization/dynamic`` may take.

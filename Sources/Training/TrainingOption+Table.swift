@@ -188,6 +188,9 @@ extension TrainingOption {
     .choice(
       "quantization", .machine, \.quantization,
       "How the frozen weights are kept: nf4 takes 4 bits each; dynamic keeps in 16 bits what that would hurt."),
+    .choice(
+      "head", .machine, \.head,
+      "How the head is kept; auto: in 16 bits, in fewer on a GPU where nothing else fits."),
     .text(
       "calibration", .machine, \.calibration, "FILE", "Text that shows --quantization dynamic which layers matter."),
     .scalar(

@@ -29,6 +29,18 @@ final class EmulatorSymbols: SymbolSource {
     #expect(count > 200)
   }
 
+  /// As `selftest --far` has it, over fewer bytes.
+  @Test func rowsMayBeFarApart() throws {
+    let folder = try TemporaryFolder()
+    let device = try device(kernels: folder.path)
+    var count = 0
+    try SelfTest(device, seed: 8, large: false, span: 8 << 20).run { result in
+      count += 1
+      #expect(result.passed, "\(result)")
+    }
+    #expect(count > 100)
+  }
+
   @Test func kernelsAreCompiledOnce() throws {
     let folder = try TemporaryFolder()
     let first = try device(kernels: folder.path).compiledKernelFiles

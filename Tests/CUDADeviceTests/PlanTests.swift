@@ -5,9 +5,9 @@ import Models
 import Tensors
 import TestSupport
 import Testing
-import Training
 
 @testable import CUDADevice
+@testable import Training
 
 // The emulated GPU runs one thing at a time: its suites lie in one that is serialized.
 extension EmulatedDeviceTests {
@@ -19,13 +19,14 @@ extension EmulatedDeviceTests {
     ]
 
     private func withModel(
-      _ storage: WeightStorage, _ config: JSONObject = Self.config, useDoRA: Bool = false,
+      _ storage: WeightStorage, _ config: JSONObject = Self.config, useDoRA: Bool = false, headTileBytes: Int? = nil,
       _ body: (CUDADevice, LanguageModel, Adapter) throws -> Void
     ) throws {
       let kernels = try TemporaryFolder()
       let folder = try TemporaryFolder()
       try TinyModel(changing: config, seed: 5).write(to: folder)
       let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+      if let headTileBytes { device.headTileBytes = headTileBytes }
       let model = try LanguageModel(
         Checkpoint.open(path: folder.path), on: device, directions: [.forward, .backward], storage: storage)
       let adapter = try model.makeAdapter(LoRAConfiguration(rank: 8, alpha: 16, useDoRA: useDoRA), training: true)
@@ -95,23 +96,24 @@ extension EmulatedDeviceTests {
       let storage = isNF4 ? WeightStorage.nf4(resident: false) : .operands
       let storages = [
         storage, storage.withEmbeddingOnHost(), storage.withStreamedLayers(3, of: 4, places: 1),
-        storage.withStreamedLayers(4, of: 4, places: 2).withEmbeddingOnHost(),
+        storage.withStreamedLayers(4, of: 4, places: 2).withEmbeddingOnHost(), storage.withMomentsOnHost(),
+        storage.withHead(.tiled(.int8)), storage.withHead(.tiled(.nf4)).withMomentsOnHost(),
       ]
       for storage in storages {
         try withModel(storage) { device, model, adapter in
-          let optimizer = try Optimizer(adapter, on: device)
+          let optimizer = try Optimizer(adapter, on: device, momentsAreOnHost: storage.momentsAreOnHost)
           defer { withExtendedLifetime(optimizer) {} }
           let extent = TrainingExtent(
-            model.configuration, storage: storage, adapter: adapter.configuration, quantizesMoments: false, tokens: 256)
+            model.configuration, storage: storage, adapter: adapter.configuration, quantizesMoments: false, tokens: 128)
           let plan = ActivationPlan([], rest: .attention, roundsInputs: true, tile: 64)
-          try model.reserve(tokens: 256, plan)
-          _ = try step(model, adapter, batch([256], vocabulary: model.configuration.vocabularySize))
+          try model.reserve(tokens: 128, plan)
+          _ = try step(model, adapter, batch([128], vocabulary: model.configuration.vocabularySize))
           let footprint = extent.footprint(plan, on: device)
           // Norms, rotary tables, positions: small things, for which there is some room.
           let rest = device.peakBytes - (footprint.total - extent.scratchByteCount(on: device))
           #expect(rest >= 0 && rest < 1 << 20, "\(footprint), \(device.peakBytes)")
           #expect(
-            footprint.activations == model.activationByteCount(tokens: 256, plan))
+            footprint.activations == model.activationByteCount(tokens: 128, plan))
         }
       }
     }
@@ -146,10 +148,119 @@ extension EmulatedDeviceTests {
             #expect(losses == kept.losses && gradients == kept.gradients, "\(count) layers in \(places) places")
             #expect(evaluated == kept.evaluated && logits == kept.logits, "\(count) layers in \(places) places")
           } else {
-            #expect(Set(losses).count == 2 && losses.allSatisfy(\.isFinite))
+            #expect(Set(losses).count == 2 && losses.allSatisfy { $0.isFinite })
             kept = (losses, gradients, evaluated, logits)
           }
         }
+      }
+    }
+
+    /// A head in few bits is that head whether it is opened whole or some rows at a time; the model is a little another one.
+    @Test func headsInFewBitsAreOpenedInTiles() throws {
+      var changed = Self.config
+      changed["vocab_size"] = 300
+      changed["num_hidden_layers"] = 1
+      func run(_ head: FrozenStorage, tileBytes: Int? = nil) throws -> (
+        loss: Double, gradient: [Float], evaluated: Double, logits: [Float]
+      ) {
+        var found: (loss: Double, gradient: [Float], evaluated: Double, logits: [Float])?
+        try withModel(WeightStorage.operands.withHead(head), changed, headTileBytes: tileBytes) { _, model, adapter in
+          let batch = batch([50, 14], vocabulary: 300)
+          try model.reserve(tokens: batch.tokens.count)
+          let (loss, gradient) = try step(model, adapter, batch)
+          found = (loss, gradient, try model.evaluate(batch), try model.logits(Array(batch.tokens[0..<3])))
+        }
+        return try #require(found)
+      }
+      func distance(_ a: [Float], _ b: [Float]) -> Double {
+        let norm = b.reduce(0) { $0 + Double($1) * Double($1) }.squareRoot()
+        return zip(a, b).reduce(0) { $0 + (Double($1.0) - Double($1.1)) * (Double($1.0) - Double($1.1)) }.squareRoot()
+          / norm
+      }
+      let plain = try run(.operands)
+      for (head, least, most) in [(FrozenStorage.tiled(.int8), 1e-4, 0.05), (.tiled(.nf4), 1e-2, 0.4)] {
+        let whole = try run(head)
+        // 64 rows of 64 elements: five tiles, the last of 44 rows.
+        let tiled = try run(head, tileBytes: 64 * 64 * 2)
+        #expect(tiled.loss == whole.loss && tiled.evaluated == whole.evaluated && tiled.logits == whole.logits)
+        #expect(distance(tiled.gradient, whole.gradient) < 1e-3)
+        let changes = distance(whole.gradient, plain.gradient)
+        #expect(changes > least && changes < most, "\(head): \(changes)")
+        #expect(whole.loss != plain.loss && abs(whole.loss / plain.loss - 1) < most)
+      }
+    }
+
+    /// Random weights are the same wherever they lie.
+    @Test func drawnWeightsAreTheSameEverywhere() throws {
+      let kernels = try TemporaryFolder()
+      let shape = ModelConfiguration(
+        vocabularySize: 300, hiddenSize: 64, intermediateSize: 64, layerCount: 3, headCount: 2, keyValueHeadCount: 1,
+        ropeTheta: 10_000, contextLength: 512)
+      var losses: [Double] = []
+      let nf4 = WeightStorage.nf4(resident: false)
+      for storage in [
+        nf4, nf4.withEmbeddingOnHost(), nf4.withStreamedLayers(2, of: 3, places: 1), .nf4(resident: true),
+      ] {
+        let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+        let model = try LanguageModel(random: shape, on: device, storage: storage)
+        try model.reserve(tokens: 64)
+        losses.append(try model.evaluate(batch([64], vocabulary: 300)))
+      }
+      #expect(losses.allSatisfy { $0 == losses[0] && $0 > 0 }, "\(losses)")
+    }
+
+    /// Moments that come from the host for each step give the same parameters, bit for bit.
+    @Test func momentsMayLieWithTheHost() throws {
+      for isQuantized in [false, true] {
+        var kept: [Float]?
+        for length in [nil, 256, 4096] as [Int?] {
+          try withModel(.operands) { device, model, adapter in
+            let optimizer = try Optimizer(
+              adapter, on: device, options: Optimizer.Options(loraPlusRatio: 2, isQuantized: isQuantized),
+              hostPieceLength: length)
+            let gradients = try #require(adapter.gradients)
+            for step in 0..<3 {
+              var random = SeededRandom(seed: UInt64(step))
+              let values = (0..<gradients.columns).map { _ in Float.random(in: -1...1, using: &random) }
+              try values.withUnsafeBytes { try device.upload($0, to: gradients) }
+              try optimizer.apply(learningRate: 0.01, gradientNorm: 1)
+            }
+            let state = try optimizer.state()
+            #expect(state.allSatisfy { $0.bytes.contains { $0 != 0 } })
+            let values = try adapter.values()
+            if let kept { #expect(values == kept, "pieces of \(length ?? 0)") } else { kept = values }
+          }
+        }
+      }
+    }
+
+    /// An early token changes a late loss through tiles, layers with the host and weights that take turns; packed documents do not
+    /// see each other.
+    @Test func aNeedleIsFound() throws {
+      let layers = [LayerMemory.input, .attention, .attention, .input].map { ActivationPlan.Layer($0, isOnHost: true) }
+      let plan = ActivationPlan(layers, roundsInputs: true, tile: 64, headRows: 64)
+      func batch(_ lengths: [Int], changed: Int?) -> PackedBatch {
+        var (batch, place) = (PackedBatch(), 0)
+        for (index, length) in lengths.enumerated() {
+          var random = SeededRandom(seed: UInt64(index))
+          var tokens = (0..<length).map { _ in Int32.random(in: 0..<24, using: &random) }
+          if let changed, (place..<place + length).contains(changed) {
+            tokens[changed - place] = (tokens[changed - place] + 7) % 24
+          }
+          place += length
+          batch.append(tokens, isTrained: tokens.indices.map { index == lengths.count - 1 && $0 >= length - 20 })
+        }
+        return batch
+      }
+      try withModel(WeightStorage.nf4(resident: false).withStreamedLayers(3, of: 4, places: 1)) { _, model, adapter in
+        try model.reserve(tokens: 192, plan)
+        let kept = try step(model, adapter, batch([180], changed: nil))
+        let found = try step(model, adapter, batch([180], changed: 2))
+        #expect(found.loss != kept.loss && found.gradient != kept.gradient)
+        let packed = try step(model, adapter, batch([70, 58], changed: nil))
+        let again = try step(model, adapter, batch([70, 58], changed: 69))
+        #expect(again.loss == packed.loss && again.gradient == packed.gradient, "another document's token is seen")
+        #expect(try step(model, adapter, batch([70, 58], changed: 71)).loss != packed.loss)
       }
     }
 
@@ -178,9 +289,56 @@ extension EmulatedDeviceTests {
           storages: [(true, .nf4(resident: true)), (false, .nf4(resident: false))])
         let plan = try #require(planner.plan(on: device), "\(batch) × \(length) in \(memory) GiB")
         #expect(plan.footprint.total <= planner.budget && plan.footprint.host <= planner.hostBudget)
+        #expect(plan.storage.head == .operands)
         let rate = Double(batch * length) / plan.seconds
         #expect(rate > speed, "\(batch) × \(length) in \(memory) GiB: \(rate) tokens/s, \(plan)")
       }
+    }
+
+    /// What lies with the host stays within the host's memory, down to none of it.
+    @Test func plansStayWithinTheHostsMemory() throws {
+      let kernels = try TemporaryFolder()
+      let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+      var planner = StepPlanner(
+        TrainingExtent(
+          Self.phi4, storage: .nf4(resident: false), adapter: LoRAConfiguration(), quantizesMoments: false,
+          tokens: 8192), context: 8192, budget: 16 << 30, hostBudget: 0, rates: Self.rates,
+        storages: [(false, .nf4(resident: false))])
+      var last = Double.infinity
+      for gigabytes in [0, 1, 2, 5, 20] {
+        planner.hostBudget = gigabytes << 30
+        let plan = try #require(planner.plan(on: device))
+        #expect(plan.footprint.host <= planner.hostBudget && plan.footprint.total <= planner.budget)
+        #expect(plan.seconds <= last * 1.001, "more of the host's memory is slower: \(gigabytes) GiB")
+        last = plan.seconds
+      }
+    }
+
+    /// Where nothing fits otherwise the head is kept in fewer bits, and in no fewer than it must.
+    @Test func headsShrinkOnlyWhereNothingElseFits() throws {
+      let kernels = try TemporaryFolder()
+      let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+      var planner = StepPlanner(
+        TrainingExtent(
+          Self.phi4, storage: .nf4(resident: false), adapter: LoRAConfiguration(), quantizesMoments: false, tokens: 2048
+        ),
+        context: 2048, budget: 0, hostBudget: 110 << 30, rates: Self.rates,
+        storages: [(true, .nf4(resident: true)), (false, .nf4(resident: false))])
+      planner.heads = [.operands, .tiled(.int8), .tiled(.nf4)]
+      var (last, heads) = (Double.infinity, [FrozenStorage]())
+      for megabytes in stride(from: 3400, through: 1400, by: -200) {
+        planner.budget = megabytes << 20
+        guard let plan = planner.plan(on: device) else { break }
+        #expect(plan.footprint.total <= planner.budget)
+        if plan.storage.head != heads.last {
+          heads.append(plan.storage.head)
+        } else {
+          // Less memory is never faster, but for a head in fewer bits.
+          #expect(plan.seconds >= last * 0.999)
+        }
+        last = plan.seconds
+      }
+      #expect(heads == planner.heads, "\(heads)")
     }
   }
 }

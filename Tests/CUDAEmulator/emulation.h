@@ -24,6 +24,7 @@ struct Index {
 extern Index threadIdx, blockIdx, blockDim, gridDim;
 extern u8 *emulated_shared_memory;
 
+struct uint2 { u32 x, y; };
 struct uint4 { u32 x, y, z, w; };
 struct int4 { int x, y, z, w; };
 struct float4 { float x, y, z, w; };

@@ -247,9 +247,9 @@ KERNEL(256, 1) dropout_join_bf16(i64 rows, i64 columns, const float *kept, i64 l
 }
 
 /// Uniform values in ±bound, for measurements on weights that no checkpoint holds.
-KERNEL(256, 1) random_bf16(i64 rows, i64 columns, u16 *y, i64 ldy, float bound, u64 seed, u64 stream, int aligned) {
+KERNEL(256, 1) random_bf16(i64 rows, i64 columns, u16 *y, i64 ldy, float bound, u64 seed, u64 stream, i64 first_row, int aligned) {
   EACH_EIGHT(rows, columns) {
-    Eight value = noise8((u64)row * (u64)columns + (u64)column, stream, seed, bound);
+    Eight value = noise8((u64)(first_row + row) * (u64)columns + (u64)column, stream, seed, bound);
     store8(y + row * ldy + column, value, columns - column, aligned);
   }
 }

@@ -48,7 +48,7 @@ enum BenchCommand: RunnableCommand {
       weights.declaration,
       memory.declaration,
       JSONOption.json.declaration,
-    ] + dataOptions + ModelOptions.loading)
+    ] + dataOptions + ModelOptions.loading + [ModelOptions.head.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
     guard let path = arguments[model] else {
@@ -77,14 +77,16 @@ enum BenchCommand: RunnableCommand {
     func storage(_ configuration: ModelConfiguration) throws -> WeightStorage {
       let automatic =
         try Benchmark.storage(
-          of: configuration, for: workloads, arguments[ModelOptions.quantization], memory: budget, on: device)
+          of: configuration, for: workloads, arguments[ModelOptions.quantization],
+          head: arguments[ModelOptions.head], memory: budget, on: device)
         ?? DeviceSelection.storage(
-          arguments[ModelOptions.quantization], of: configuration, on: device, memory: budget)
+          arguments[ModelOptions.quantization], of: configuration, on: device, memory: budget
+        ).withHead(arguments[ModelOptions.head].storages(for: configuration, on: device)[0])
       guard arguments[ModelOptions.quantization] == .nf4 else { return automatic }
       return switch arguments[weights] {
       case .auto: automatic
-      case .resident: .nf4(resident: true)
-      case .onUse: .nf4(resident: false)
+      case .resident: .nf4(resident: true).withHead(automatic.head)
+      case .onUse: .nf4(resident: false).withHead(automatic.head)
       }
     }
     let benchmark =

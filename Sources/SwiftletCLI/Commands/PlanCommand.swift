@@ -35,7 +35,7 @@ enum PlanCommand: RunnableCommand {
     options: [
       memory.declaration, context.declaration, batchSize.declaration, rank.declaration, optimizer.declaration,
       longest.declaration, measure.declaration, JSONOption.json.declaration,
-    ] + ModelOptions.loading)
+    ] + ModelOptions.loading + [ModelOptions.head.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
     let name = arguments[model]
@@ -58,7 +58,8 @@ enum PlanCommand: RunnableCommand {
     var lora = LoRAConfiguration()
     lora.rank = arguments[rank]
     var planner = try StepPlanning.planner(
-      of: configuration, storedIn: checkpoint, quantization: arguments[ModelOptions.quantization], adapter: lora,
+      of: configuration, storedIn: checkpoint, quantization: arguments[ModelOptions.quantization],
+      head: arguments[ModelOptions.head], adapter: lora,
       quantizesMoments: arguments[optimizer] == .adamw8bit, tokens: arguments[batchSize] * arguments[context],
       context: arguments[context], memory: budget, on: device)
     var nearest: Int?

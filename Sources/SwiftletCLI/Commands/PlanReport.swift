@@ -1,5 +1,6 @@
 import JSONValues
 import Models
+import Tensors
 import Training
 
 /// A plan as a table that a person reads, and as JSON.
@@ -44,6 +45,14 @@ struct PlanReport {
     }
   }
 
+  private static func word(_ head: FrozenStorage) -> String {
+    switch head {
+    case .operands: "bf16"
+    case .tiled(.int8): "8bit"
+    case .tiled(.nf4), .nf4: "nf4"
+    }
+  }
+
   private static func meaning(_ memory: LayerMemory) -> String {
     switch memory {
     case .input: "keep their input, compute everything again"
@@ -72,6 +81,8 @@ struct PlanReport {
         "choice": "streamed_layers", "layers": .array(plan.storage.streamedLayers.map { .integer($0) }),
         "places": .integer(plan.storage.streamPlaces),
       ]),
+      .object(["choice": "head", "value": .string(Self.word(plan.storage.head))]),
+      .object(["choice": "moments", "value": plan.storage.momentsAreOnHost ? "host" : "device"]),
       .object(["choice": "embedding", "value": plan.storage.embeddingIsOnHost ? "host" : "device"]),
       .object(["choice": "tile", "value": plan.activations.tile.map { .integer($0) } ?? .null]),
       .object(["choice": "head_rows", "value": plan.activations.headRows.map { .integer($0) } ?? .null]),
@@ -102,10 +113,11 @@ struct PlanReport {
     var lines = ["\(device)", "memory"]
     lines += [
       row("layers", footprint.layers, weightsNote(plan)),
+      row("embedding and head", footprint.vocabulary, vocabularyNote(plan)),
       row(
-        "embedding and head", footprint.vocabulary,
-        plan.storage.embeddingIsOnHost ? "embedding rows are gathered in the host's memory" : ""),
-      row("what learns", footprint.learned, "parameters, gradients, moments"),
+        "what learns", footprint.learned,
+        plan.storage.momentsAreOnHost
+          ? "parameters, gradients; moments come from the host's memory in turn" : "parameters, gradients, moments"),
       row("the device's own", footprint.working),
       row("activations", footprint.activations, activationNote(plan.activations)),
       row("together", footprint.total, "of \(Formatting.bytes(budget))"),
@@ -124,6 +136,13 @@ struct PlanReport {
         + "\(Formatting.count(Double(tokens) / plan.seconds)) tokens/s")
     if let longest { lines.append("longest \(longest) tokens in one sample") }
     return lines.joined(separator: "\n") + "\n"
+  }
+
+  private func vocabularyNote(_ plan: StepPlan) -> String {
+    [
+      plan.storage.head.headBits.map { "the head in \($0), which changes the model a little" },
+      plan.storage.embeddingIsOnHost ? "embedding rows are gathered in the host's memory" : nil,
+    ].compactMap { $0 }.joined(separator: "; ")
   }
 
   private func weightsNote(_ plan: StepPlan) -> String {

@@ -8,13 +8,17 @@ enum SelfTestCommand: RunnableCommand {
   private static let seed = Option<UInt64?>("seed", "N", "Seed of the inputs; drawn anew each time when not given.")
   private static let filter = Option<String?>("filter", "TEXT", "Only the cases whose name contains TEXT.")
   private static let small = Option(flag: "small", "Leave out the shapes of real models.")
+  private static let far = Option(
+    flag: "far", "Instead, operations on tensors that reach past 2³¹ elements of four bytes; takes 11 GB of the device."
+  )
   private static let verbose = Option(flag: "verbose", "Print results that are right, too.")
 
   static let command = Command(
     name: "selftest", summary: "Check every operation of a device against its definition.",
     examples: ["--device cuda", "--device cpu --filter attention --verbose"],
     options: [
-      seed.declaration, filter.declaration, small.declaration, verbose.declaration, JSONOption.json.declaration,
+      seed.declaration, filter.declaration, small.declaration, far.declaration, verbose.declaration,
+      JSONOption.json.declaration,
     ] + ModelOptions.machine)
 
   static func run(_ arguments: ParsedArguments) throws {
@@ -25,7 +29,9 @@ enum SelfTestCommand: RunnableCommand {
     let asJSON = arguments[JSONOption.json]
     StandardError.write("swiftlet: testing \(device.description), seed \(seed)\n")
     var (count, wrong, highest) = (0, 0, 0.0)
-    try SelfTest(device, seed: seed, large: !arguments[small]).run(filter: arguments[filter]) { result in
+    try SelfTest(
+      device, seed: seed, large: !arguments[small] && !arguments[far], span: arguments[far] ? SelfTest.farSpan : nil
+    ).run(filter: arguments[filter]) { result in
       count += 1
       if !result.passed { wrong += 1 }
       if result.bound > 0, result.error.isFinite { highest = max(highest, result.error / result.bound) }

@@ -14,18 +14,7 @@ extension LanguageModel {
     case .all: return .inputs
     case .auto: break
     }
-    var free: Int
-    if let memory = device.memory {
-      // A little stays for what operations allocate when they first need it.
-      free = min(memory.free - (512 << 20), budget.map { $0 - memory.used } ?? .max)
-    } else if let budget {
-      free = budget - ProcessMemory.residentByteCount
-    } else if let available = ProcessMemory.availableByteCount {
-      // The rest is for whatever else the machine is doing.
-      free = available / 10 * 9
-    } else {
-      return .everything
-    }
+    guard var free = MemoryAllowance.left(of: budget, on: device) else { return .everything }
     func extent(_ tokens: Int) -> TrainingExtent {
       TrainingExtent(
         configuration, storage: storage, adapter: adapter?.configuration, quantizesMoments: false, tokens: tokens)
@@ -33,12 +22,12 @@ extension LanguageModel {
     free -= extent(tokens).scratchByteCount(on: device)
     if activationByteCount(tokens: tokens, .everything) <= free { return .everything }
     let rates = try DeviceRates.known(on: device, for: configuration)
-    let hostFree = device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8
+    let hostFree = MemoryAllowance.host(beside: device)
     func search(_ tokens: Int) -> ActivationSearch {
       let extent = extent(tokens)
       return ActivationSearch(
         extent: extent, context: min(context, tokens), rates: rates,
-        options: [.init(free: free, hostFree: hostFree, streamed: StreamedWeights(extent, on: device))])
+        options: [.init(free: free, hostFree: hostFree, traffic: HostTraffic(extent, on: device))])
     }
     if let found = search(tokens).best(on: device) { return found.plan }
     var (fitting, tooMany) = (0, tokens)

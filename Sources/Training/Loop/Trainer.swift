@@ -69,7 +69,9 @@ public final class Trainer {
     let adapter = configuration.full ? nil : try model.makeAdapter(LoRAConfiguration(configuration), training: true)
     let parameters: any LearnedParameters = try adapter ?? model.makeFullParameters()
     learned = parameters
-    optimizer = try Optimizer(parameters, on: model.device, options: Optimizer.Options(configuration))
+    optimizer = try Optimizer(
+      parameters, on: model.device, options: Optimizer.Options(configuration),
+      momentsAreOnHost: model.storage.momentsAreOnHost)
     state = TrainerState(totalSteps: totalSteps, settings: settings)
 
     if configuration.resume, let saved = try Self.latest(in: folder, settings) {

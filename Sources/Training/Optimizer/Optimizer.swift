@@ -47,8 +47,8 @@ public final class Optimizer {
     var isQuantized: Bool
   }
 
-  /// A group's moments.
-  private enum Moments {
+  /// Some parameters' moments.
+  enum Moments {
     /// fp32 `[1, count]` each.
     case exact(first: Tensor, second: Tensor)
     case quantized(QuantizedMoments)
@@ -59,13 +59,25 @@ public final class Optimizer {
   /// The rule's numbers.
   public let options: Options
   /// Steps done so far.
-  public private(set) var step = 0
+  public internal(set) var step = 0
   let groups: [Group]
-  private let device: any Device
+  let device: any Device
+  /// By group, where they lie on the device.
   private let moments: [Moments]
+  private let hostMoments: HostMoments?
 
-  /// An optimizer whose moments are zero.
-  public init(_ learned: any LearnedParameters, on device: any Device, options: Options = Options()) throws {
+  /// An optimizer whose moments are zero; `momentsAreOnHost`: they lie in the host's memory and pass through the device's.
+  public convenience init(
+    _ learned: any LearnedParameters, on device: any Device, options: Options = Options(),
+    momentsAreOnHost: Bool = false
+  ) throws {
+    try self.init(
+      learned, on: device, options: options, hostPieceLength: momentsAreOnHost ? MomentPieces.length : nil)
+  }
+
+  init(
+    _ learned: any LearnedParameters, on device: any Device, options: Options, hostPieceLength: Int?
+  ) throws {
     self.learned = learned
     self.device = device
     self.options = options
@@ -83,6 +95,30 @@ public final class Optimizer {
     }
     var maps: (first: Tensor, second: Tensor)?
     if options.isQuantized { maps = (try device.tensor(DynamicMap.signed), try device.tensor(DynamicMap.unsigned)) }
+    if let hostPieceLength {
+      moments = []
+      let host = try HostMoments(
+        groups.map { ($0.range.count, $0.isQuantized) }, maps: maps, on: device, pieceLength: hostPieceLength)
+      try host.fill { _, moments in
+        switch moments {
+        case .exact(let first, let second):
+          try device.zero(first)
+          try device.zero(second)
+        case .quantized(let moments):
+          for (codes, map) in [
+            (moments.firstCodes, DynamicMap.signed), (moments.secondCodes, DynamicMap.unsigned),
+          ] {
+            let values = [UInt8](repeating: UInt8(map.firstIndex(of: 0) ?? 0), count: codes.columns)
+            try values.withUnsafeBytes { try device.upload($0, to: codes) }
+          }
+          try device.zero(moments.firstScales)
+          try device.zero(moments.secondScales)
+        }
+      }
+      hostMoments = host
+      return
+    }
+    hostMoments = nil
     moments = try groups.map { group in
       let count = group.range.count
       guard let maps, group.isQuantized else { return .exact(first: try zeros(count), second: try zeros(count)) }
@@ -129,12 +165,13 @@ public final class Optimizer {
     step += 1
     // As torch's clip_grad_norm_ does.
     let clip = options.maxGradientNorm > 0 ? min(1, options.maxGradientNorm / (gradientNorm + 1e-6)) : 1
-    for (group, moments) in zip(groups, moments) {
+    func update(_ group: Group, _ part: Range<Int>, _ moments: Moments) throws {
       let rule = AdamWStep(
         learningRate: Float(learningRate * group.rateFactor), beta1: options.beta1, beta2: options.beta2,
         epsilon: Float(options.epsilon), weightDecay: Float(group.weightDecay), gradientScale: Float(clip), step: step)
-      let parameters = learned.parameters.columns(group.range)
-      let gradients = gradients.columns(group.range)
+      let range = group.range.lowerBound + part.lowerBound..<group.range.lowerBound + part.upperBound
+      let parameters = learned.parameters.columns(range)
+      let gradients = gradients.columns(range)
       switch moments {
       case .exact(let first, let second):
         try device.adamW(
@@ -143,6 +180,8 @@ public final class Optimizer {
         try device.adamW8bit(parameters: parameters, gradients: gradients, moments, rule)
       }
     }
+    for (group, moments) in zip(groups, moments) { try update(group, 0..<group.range.count, moments) }
+    try hostMoments?.forEach { try update(groups[$0.group], $0.range, $1) }
     try clearGradients()
     try learned.refresh()
   }
@@ -154,52 +193,14 @@ public final class Optimizer {
 
   // MARK: State
 
-  /// The places of what a resumed run needs, by the names that files give them.
-  private var stateTensors: [(name: String, shape: [Int], format: StorageFormat, tensor: Tensor)] {
-    var tensors: [(name: String, shape: [Int], format: StorageFormat, tensor: Tensor)] = []
-    for (index, (group, moments)) in zip(groups, moments).enumerated() {
-      let parts = learned.parts.filter { group.range.contains($0.range.lowerBound) }
-      func add(_ name: String, _ format: StorageFormat, _ whole: Tensor) {
-        for part in parts {
-          let first = part.range.lowerBound - group.range.lowerBound
-          tensors.append(("\(part.name).\(name)", part.shape, format, whole.columns(first..<first + part.range.count)))
-        }
-      }
-      switch moments {
-      case .exact(let first, let second):
-        add("first_moment", .float32, first)
-        add("second_moment", .float32, second)
-      case .quantized(let moments):
-        add("first_codes", .uint8, moments.firstCodes)
-        add("second_codes", .uint8, moments.secondCodes)
-        for (name, scales) in [("first", moments.firstScales), ("second", moments.secondScales)] {
-          tensors.append(("group\(index).\(name)_scales", [scales.columns], .float32, scales))
-        }
-      }
+  /// The moments of some of a group's parameters, where they lie, one stretch after the other.
+  func forEachMoments(
+    changes: Bool, _ body: (_ group: Int, _ part: Range<Int>, _ moments: Moments) throws -> Void
+  ) throws {
+    for (index, moments) in moments.enumerated() { try body(index, 0..<groups[index].range.count, moments) }
+    guard let hostMoments else { return }
+    for (index, piece) in hostMoments.pieces.enumerated() {
+      try hostMoments.use(index, changes: changes) { try body(piece.group, piece.range, $0) }
     }
-    return tensors
-  }
-
-  /// A copy of the moments in the host's memory.
-  func state() throws -> [StateTensor] {
-    try stateTensors.map { name, shape, format, tensor in
-      let bytes = try [UInt8](unsafeUninitializedCapacity: tensor.byteCount) { buffer, count in
-        try device.download(tensor, to: UnsafeMutableRawBufferPointer(buffer))
-        count = tensor.byteCount
-      }
-      return StateTensor(name: name, shape: shape, format: format, bytes: bytes)
-    }
-  }
-
-  /// Bytes that ``state()`` takes.
-  var stateByteCount: Int { stateTensors.reduce(0) { $0 + $1.tensor.byteCount } }
-
-  /// Goes on after `step` steps from the moments that were written to `path`.
-  func restore(from path: String, step: Int) throws {
-    let tensors = stateTensors
-    try StateTensors.read(path, tensors.map { ($0.name, $0.shape, $0.format) }) { index, bytes in
-      try device.upload(bytes, to: tensors[index].tensor)
-    }
-    self.step = step
   }
 }

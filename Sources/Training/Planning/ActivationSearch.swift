@@ -10,8 +10,8 @@ struct ActivationSearch {
     var free: Int
     /// Bytes of the host's.
     var hostFree: Int
-    /// The weights that travel.
-    var streamed: StreamedWeights
+    /// What travels beside what layers keep.
+    var traffic: HostTraffic
   }
 
   /// What was found.
@@ -124,7 +124,8 @@ private struct Filling {
   /// The fastest plan of all options, where it takes less than `limit` seconds.
   func best(faster limit: Double?, on device: any Device) -> ActivationSearch.Result? {
     var best: ActivationSearch.Result?
-    for (index, option) in search.options.enumerated() where least.device <= option.free {
+    for (index, option) in search.options.enumerated()
+    where least.device <= option.free && option.hostFree >= 0 {
       guard let counts = counts(option, faster: best?.seconds ?? limit) else { continue }
       let more = zip(kinds, counts).flatMap { [ActivationPlan.Layer](repeating: .init($0), count: $1) }
       var plan = base
@@ -134,7 +135,7 @@ private struct Filling {
         guard least.host <= option.hostFree else { continue }
         plan.layers = [ActivationPlan.Layer](repeating: floor, count: count)
       }
-      let seconds = costs.seconds(of: plan, search.extent, option.streamed, on: device)
+      let seconds = costs.seconds(of: plan, search.extent, option.traffic, on: device)
       if seconds < best?.seconds ?? limit ?? .infinity {
         best = ActivationSearch.Result(plan: plan, seconds: seconds, option: index)
       }
@@ -146,25 +147,30 @@ private struct Filling {
   private func counts(_ option: ActivationSearch.Option, faster limit: Double?) -> [Int]? {
     let perHostLayer = floor.isOnHost ? least.host / max(count, 1) : 0
     var best: (counts: [Int], seconds: Double)?
+    var counts = [Int](repeating: 0, count: kinds.count)
     // The last kind keeps everything and takes what is left; the others are enumerated.
-    func search(_ index: Int, _ left: Int, _ spent: Int, _ again: Double, _ counts: [Int]) {
+    func search(_ index: Int, _ left: Int, _ spent: Int, _ again: Double) {
       guard index < kinds.count - 1 else {
         let most = extra[index] > 0 ? min(left, (option.free - least.device - spent) / extra[index]) : left
         let atFloor = left - most
         guard !floor.isOnHost || atFloor * perHostLayer <= option.hostFree else { return }
         let seconds = costs.together(
           layers, again: again + Double(atFloor) * floorWork, ends: ends, hostBytes: atFloor * perHostLayer,
-          option.streamed)
-        if seconds < best?.seconds ?? limit ?? .infinity { best = (counts + [most], seconds) }
+          option.traffic)
+        if seconds < best?.seconds ?? limit ?? .infinity {
+          counts[index] = most
+          best = (counts, seconds)
+        }
         return
       }
       for number in 0...left {
         let bytes = spent + number * extra[index]
         if least.device + bytes > option.free { break }
-        search(index + 1, left - number, bytes, again + Double(number) * work[index], counts + [number])
+        counts[index] = number
+        search(index + 1, left - number, bytes, again + Double(number) * work[index])
       }
     }
-    search(0, count, 0, 0, [])
+    search(0, count, 0, 0)
     return best?.counts
   }
 }

@@ -16,7 +16,9 @@ extension DeviceRates {
     let path = cacheFolder.map { $0 + "/rates.json" }
     // A file that cannot be read or written is as good as none.
     var known = path.flatMap { try? readJSON($0) }?.object ?? JSONObject()
-    if !again, let values = known[key], let rates = DeviceRates(values) { return rates }
+    if !again, let values = known[key], let rates = DeviceRates(values), rates.opening != nil || device.memory != nil {
+      return rates
+    }
     let rates = try measured(on: device, heads: heads)
     known[key] = rates.json
     if let path { try? writeAtomically(JSONValue.object(known).serialized() + "\n", to: path) }
@@ -34,15 +36,18 @@ extension DeviceRates {
       products: products, shortContext: shortContext, shortAttention: short, longContext: longContext,
       longAttention: long, shortAttentionBackward: shortBackward, longAttentionBackward: longBackward,
       elements: elements, host: host)
+    opening = value("opening")
   }
 
   /// As the file has them.
   package var json: JSONValue {
-    .object([
+    var object: JSONObject = [
       "products": .number(products), "short_context": .number(shortContext), "attention_short": .number(shortAttention),
       "long_context": .number(longContext), "attention_long": .number(longAttention),
       "attention_backward_short": .number(shortAttentionBackward),
       "attention_backward_long": .number(longAttentionBackward), "elements": .number(elements), "host": .number(host),
-    ])
+    ]
+    object["opening"] = opening.map { .number($0) }
+    return .object(object)
   }
 }

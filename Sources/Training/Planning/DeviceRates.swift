@@ -21,6 +21,8 @@ public struct DeviceRates: Sendable, Equatable {
   public var elements: Double
   /// Bytes per second to or from the host's memory, beside other work.
   public var host: Double
+  /// Quantized weights per second that are opened for a product; nil: as fast as elements are read and written.
+  public var opening: Double?
 
   /// Rates from their parts.
   public init(
@@ -67,12 +69,14 @@ public struct DeviceRates: Sendable, Equatable {
     let (short, long) = isHost ? (256, 1024) : (1024, 8192)
     let atShort = try attention(on: device, heads, tokens: short)
     let atLong = try attention(on: device, heads, tokens: long)
-    return DeviceRates(
+    var rates = DeviceRates(
       products: try products(on: device, size: isHost ? 1024 : 4096), shortContext: Double(short),
       shortAttention: atShort.forward, longContext: Double(long), longAttention: atLong.forward,
       shortAttentionBackward: atShort.backward, longAttentionBackward: atLong.backward,
       elements: try elements(on: device, bytes: (isHost ? 64 : 512) << 20),
       host: try host(on: device, bytes: (isHost ? 64 : 256) << 20))
+    if isHost { rates.opening = try opening(on: device) }
+    return rates
   }
 
   /// Seconds of one run among many.
@@ -125,6 +129,30 @@ public struct DeviceRates: Sendable, Equatable {
       }
     }
     return 2 * Double(size) * Double(size) * Double(size) * Double(repetitions) / time
+  }
+
+  /// What products of few rows take longer with matrices in NF4, which are opened for each of them.
+  private static func opening(on device: any Device) throws -> Double {
+    let (size, tokens) = (1024, 64)
+    let x = try random(tokens, size, on: device)
+    let operand = try tensor(tokens, size, device.computeType, on: device)
+    try device.copy(x, to: operand)
+    let y = try tensor(tokens, size, device.computeType, on: device)
+    func seconds(_ storage: FrozenStorage) throws -> Double {
+      // In turn, so that none is open when it is asked for.
+      let matrices = try (0..<8).map {
+        try device.makeRandomMatrices(
+          outputs: [size], inputs: size, bound: 1, seed: UInt64($0), storage: storage, segment: nil)[0]
+      }
+      return try Self.seconds(device) {
+        for matrix in matrices {
+          try device.linear(
+            operand, [Projection(matrix)], into: [y], lowRank: [nil], accumulate: false, dropout: nil)
+        }
+      }
+    }
+    let (quantized, open) = try (seconds(.nf4(resident: false)), seconds(.operands))
+    return 8 * Double(size * size) / max(quantized - open, 1e-3 * quantized)
   }
 
   private static func random(_ rows: Int, _ columns: Int, on device: any Device) throws -> Tensor {

@@ -2,6 +2,10 @@ import ModelFiles
 import Models
 import Tensors
 
+#if canImport(Glibc)
+  import Glibc
+#endif
+
 /// What a training step of a model costs on a device: seconds, from counts of operations and bytes and the device's rates.
 struct StepCosts {
   let configuration: ModelConfiguration
@@ -25,7 +29,7 @@ struct StepCosts {
 
   /// Seconds of a step by `plan`.
   func seconds(
-    of plan: ActivationPlan, _ extent: TrainingExtent, _ streamed: StreamedWeights, on device: any Device
+    of plan: ActivationPlan, _ extent: TrainingExtent, _ traffic: HostTraffic, on device: any Device
   ) -> Double {
     let tiles = plan.tile.map { (tokens + $0 - 1) / $0 } ?? 1
     let again = (0..<configuration.layerCount).reduce(0) { sum, index in
@@ -33,23 +37,25 @@ struct StepCosts {
     }
     return together(
       Double(configuration.layerCount) * layer(tiles: tiles), again: again, ends: ends(extent, plan, on: device),
-      hostBytes: extent.activationByteCounts(plan, on: device).host, streamed)
+      hostBytes: extent.activationByteCounts(plan, on: device).host, traffic)
   }
 
   /// What layers compute, in both passes and again in the second, with what travels beside it, and what comes before and after.
   func together(
-    _ layers: Double, again: Double, ends: Double, hostBytes: Int, _ streamed: StreamedWeights
+    _ layers: Double, again: Double, ends: Double, hostBytes: Int, _ traffic: HostTraffic
   ) -> Double {
-    let open = streamed.isOpened ? 0 : Double(streamed.layers * streamed.byteCount) * 2 / rates.elements
+    let open = traffic.isOpened ? 0 : Double(traffic.layers * traffic.byteCount) * 2 / rates.elements
     let forward = layers * forwardShare + open
     let backward = layers * (1 - forwardShare) + again + open
     let activations = Double(hostBytes) / rates.host
     // What is kept goes out while weights come in; both come in on the way back.
     let seconds =
-      max(forward, activations, streamed.seconds(beside: forward, configuration.layerCount, rates.host))
+      max(forward, activations, traffic.seconds(beside: forward, configuration.layerCount, rates.host))
       + max(
-        backward, activations + streamed.seconds(beside: backward, configuration.layerCount, rates.host))
-    return ends + seconds + (hostBytes > 0 || streamed.copies > 0 ? 0.02 * (forward + backward) : 0)
+        backward, activations + traffic.seconds(beside: backward, configuration.layerCount, rates.host))
+    // Moments go the same way out as in, one after the other, when gradients are whole.
+    return ends + seconds + 2 * Double(traffic.momentBytes) / rates.host
+      + (hostBytes > 0 || traffic.copies > 0 ? 0.02 * (forward + backward) : 0)
   }
 
   private func weights(_ modules: TargetModule...) -> Double {
@@ -66,7 +72,8 @@ struct StepCosts {
   private func elements(_ bytesPerToken: Double) -> Double { bytesPerToken * Double(tokens) / rates.elements }
   /// Matrices of so many weights opened once for each tile.
   private func opening(_ weights: Double, tiles: Int) -> Double {
-    dequantizes ? weights * (0.52 + operandBytes) * Double(tiles) / rates.elements : 0
+    guard dequantizes else { return 0 }
+    return Double(tiles) * (rates.opening.map { weights / $0 } ?? weights * (0.52 + operandBytes) / rates.elements)
   }
 
   /// Operations of one layer's causal attention, forward; backward takes 2.5 times as many.
@@ -112,6 +119,9 @@ struct StepCosts {
     }
   }
 
+  /// Processors that decode the embedding's rows together.
+  private static let processors = Double(min(16, max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))))
+
   /// The head over all tokens, the embedding and the optimizer.
   func ends(_ extent: TrainingExtent, _ plan: ActivationPlan, on device: any Device) -> Double {
     let headRows = plan.headRows ?? device.headRows
@@ -121,7 +131,17 @@ struct StepCosts {
     // Where few rows go through at once, each chunk reads the whole head.
     let head = max(
       2 * product(vocabulary * hidden), chunks * 2 * vocabulary * hidden * operandBytes / rates.elements)
-    let embedding = extent.storage.embeddingIsOnHost ? Double(tokens) * hidden * (4 / rates.host + 1e-9) : 0
-    return head + elements(vocabulary * (8 + 2 * operandBytes)) + embedding + 36 * learned / rates.elements
+    // A head in few bits is opened for each product.
+    let codes: Double =
+      switch extent.storage["lm_head"] {
+      case .tiled(.int8): 1.06
+      case .tiled(.nf4), .nf4: 0.52
+      case .operands: 0
+      }
+    let opening =
+      codes > 0 ? chunks * 2 * vocabulary * hidden * (codes + operandBytes) / rates.elements : 0
+    let embedding =
+      extent.storage.embeddingIsOnHost ? Double(tokens) * hidden * (4 / rates.host + 1e-9 / Self.processors) : 0
+    return head + opening + elements(vocabulary * (8 + 2 * operandBytes)) + embedding + 36 * learned / rates.elements
   }
 }

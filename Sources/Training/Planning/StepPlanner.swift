@@ -31,6 +31,8 @@ public struct StepPlanner {
   public var hostBudget: Int
   /// How fast the device is.
   public var rates: DeviceRates
+  /// How the head may be kept, what changes it least first: others are tried only where nothing fits with those before.
+  public var heads: [FrozenStorage] = [.operands]
   /// Storages to choose from; true: dequantized once.
   public var storages: [(isResident: Bool, storage: WeightStorage)]
 
@@ -49,25 +51,35 @@ public struct StepPlanner {
 
   /// The fastest plan; nil where none fits.
   public func plan(on device: any Device) -> StepPlan? {
+    for head in heads {
+      if let plan = plan(head: head, on: device) { return plan }
+    }
+    return nil
+  }
+
+  private func plan(head: FrozenStorage, on device: any Device) -> StepPlan? {
     let count = extent.configuration.layerCount
     let step = max(1, count / 10)
-    guard let first = plan(streaming: Array(stride(from: 0, to: count, by: step)) + [count], on: device) else {
+    guard let first = plan(streaming: Array(stride(from: 0, to: count, by: step)) + [count], head, on: device)
+    else {
       return nil
     }
     let streamed = first.storage.streamedLayers.count
     guard streamed > 0, step > 1 else { return first }
     // Between the numbers that were tried.
     let near = max(1, streamed - step + 1)...min(count, streamed + step - 1)
-    guard let second = plan(streaming: Array(near), on: device), second.seconds < first.seconds else { return first }
+    guard let second = plan(streaming: Array(near), head, on: device), second.seconds < first.seconds else {
+      return first
+    }
     return second
   }
 
   /// The fastest plan with one of these numbers of layers whose weights come from the host.
-  private func plan(streaming counts: [Int], on device: any Device) -> StepPlan? {
+  private func plan(streaming counts: [Int], _ head: FrozenStorage, on device: any Device) -> StepPlan? {
     var best: StepPlan?
     for (isResident, storage) in storages {
       for onHost in [false, true] where !onHost || (device.embedsTokens && !extent.configuration.tiesEmbeddings) {
-        let kept = onHost ? storage.withEmbeddingOnHost() : storage
+        let kept = (onHost ? storage.withEmbeddingOnHost() : storage).withHead(head)
         let storages = streamings(counts, of: kept, isResident: isResident, on: device)
         let extents = storages.map { storage in
           var extent = extent
@@ -78,7 +90,7 @@ public struct StepPlanner {
           let fixed = extent.fixedFootprint(on: device)
           return ActivationSearch.Option(
             free: budget - fixed.total, hostFree: hostBudget - fixed.host,
-            streamed: StreamedWeights(extent, on: device))
+            traffic: HostTraffic(extent, on: device))
         }
         let search = ActivationSearch(extent: extents[0], context: context, rates: rates, options: options)
         guard let found = search.best(on: device) else { continue }
@@ -100,9 +112,9 @@ public struct StepPlanner {
     guard device.memory != nil, hostBudget > 0, !(isResident && isNF4) else { return [storage] }
     let layers = extent.configuration.layerCount
     return counts.flatMap { count in
-      count == 0
-        ? [storage]
-        : (1...2).map { storage.withStreamedLayers(count, of: layers, places: $0) }
+      let streamed =
+        count == 0 ? [storage] : (1...2).map { storage.withStreamedLayers(count, of: layers, places: $0) }
+      return streamed + streamed.map { $0.withMomentsOnHost() }
     }
   }
 
@@ -112,7 +124,9 @@ public struct StepPlanner {
       var planner = self
       planner.extent.tokens = tokens
       planner.context = tokens
-      return planner.plan(streaming: [0, extent.configuration.layerCount], on: device) != nil
+      return heads.contains {
+        planner.plan(streaming: [0, extent.configuration.layerCount], $0, on: device) != nil
+      }
     }
     var (fitting, tooMany) = (0, 256)
     while tooMany < 1 << 24, fits(tooMany) { (fitting, tooMany) = (tooMany, tooMany * 2) }
@@ -129,6 +143,6 @@ extension TrainingExtent {
   /// What a step by `plan` is expected to take: seconds, for documents of `context` tokens at the device's rates.
   public func seconds(of plan: ActivationPlan, context: Int, rates: DeviceRates, on device: any Device) -> Double {
     StepCosts(self, context: context, rates: rates, on: device).seconds(
-      of: plan, self, StreamedWeights(self, on: device), on: device)
+      of: plan, self, HostTraffic(self, on: device), on: device)
   }
 }

@@ -2,8 +2,8 @@ import ModelFiles
 import Models
 import Tensors
 
-/// The weights of a step that take turns on the device, and what their copies cost beside what is computed.
-struct StreamedWeights {
+/// What of a step's weights and moments comes from the host, and what its copies cost beside what is computed.
+struct HostTraffic {
   /// Layers that take turns.
   var layers: Int
   /// Places that they take turns in.
@@ -12,12 +12,15 @@ struct StreamedWeights {
   var byteCount: Int
   /// Whether their matrices are opened for each use also where they are always on the device.
   var isOpened: Bool
+  /// Bytes of the optimizer's moments.
+  var momentBytes: Int
 
-  /// Those of a step whose matrices are kept as `extent` says.
+  /// That of a step whose matrices are kept as `extent` says.
   init(_ extent: TrainingExtent, on device: any Device) {
     layers = extent.storage.streamedLayers.count
     places = extent.storage.streamPlaces
-    byteCount = layers == 0 ? 0 : extent.fixedFootprint(on: device).host / layers
+    momentBytes = extent.storage.momentsAreOnHost ? extent.momentByteCounts.host : 0
+    byteCount = layers == 0 ? 0 : (extent.fixedFootprint(on: device).host - momentBytes) / layers
     isOpened = extent.storage[TargetModule.down.path(layer: 0)] != .operands
   }
 
