@@ -42,6 +42,12 @@ struct ActivationSearch {
               best = found
             }
           }
+          for kind in hostKinds {
+            let base = ActivationPlan(
+              [], rest: .everything, roundsInputs: roundsInputs, tile: tile, headRows: headRows)
+            let filling = Filling(self, base, ActivationPlan.Layer(.input), sending: kind, costs, on: device)
+            if let found = filling?.best(faster: best?.seconds, on: device) { best = found }
+          }
         }
       }
     }
@@ -65,6 +71,11 @@ struct ActivationSearch {
     return [nil] + sizes.filter { $0 < extent.tokens }.map { Optional($0) }
   }
 
+  /// What some of the layers keep with the host, between others that keep their input.
+  private var hostKinds: [LayerMemory] {
+    options.allSatisfy { $0.hostFree <= 0 } || extent.configuration.layerCount < 4 ? [] : [.projections, .everything]
+  }
+
   /// What a layer keeps that keeps least.
   private var floors: [ActivationPlan.Layer] {
     let onDevice = [ActivationPlan.Layer(.input)]
@@ -73,7 +84,7 @@ struct ActivationSearch {
   }
 }
 
-/// The plans in which some layers are at a floor and the others keep more.
+/// The plans in which some layers are at a floor and the others keep more: on the device, or, of one kind, with the host.
 private struct Filling {
   private let search: ActivationSearch
   private let base: ActivationPlan
@@ -87,13 +98,16 @@ private struct Filling {
   private let extra: [Int]
   private let work: [Double]
   private let floorWork: Double
+  /// Of layers that keep more with the host: what they share on the device, what each of them spares there, takes of the host and
+  /// computes again.
+  private let sent: (kind: LayerMemory, shared: Int, spares: Int, host: Int, work: Double)?
   private let layers: Double
   private let ends: Double
 
   /// nil where not even the floor fits.
   init?(
-    _ search: ActivationSearch, _ base: ActivationPlan, _ floor: ActivationPlan.Layer, _ costs: StepCosts,
-    on device: any Device
+    _ search: ActivationSearch, _ base: ActivationPlan, _ floor: ActivationPlan.Layer, sending kind: LayerMemory? = nil,
+    _ costs: StepCosts, on device: any Device
   ) {
     let extent = search.extent
     let count = extent.configuration.layerCount
@@ -109,7 +123,19 @@ private struct Filling {
     (self.search, self.base, self.floor, self.costs, self.count, self.least) = (
       search, base, floor, costs, count, least
     )
-    kinds = LayerMemory.allCases.filter { floor.isOnHost ? true : $0 > floor.keeps }
+    kinds = kind == nil ? LayerMemory.allCases.filter { floor.isOnHost ? true : $0 > floor.keeps } : [.everything]
+    sent = kind.map { kind in
+      func sending(_ number: Int) -> (device: Int, host: Int) {
+        let hosts = [ActivationPlan.Layer](repeating: .init(kind, isOnHost: true), count: number)
+        return bytes(all.dropLast(number) + hosts)
+      }
+      let (two, three) = (sending(2), sending(3))
+      let spares = two.device - three.device
+      return (
+        kind, two.device - least.device + 2 * spares, spares, three.host - two.host,
+        costs.again(keeping: kind, tiles: tiles)
+      )
+    }
     extra = kinds.map { kind -> Int in
       var layers = all
       layers[count - 1] = ActivationPlan.Layer(kind)
@@ -126,10 +152,16 @@ private struct Filling {
     var best: ActivationSearch.Result?
     for (index, option) in search.options.enumerated()
     where least.device <= option.free && option.hostFree >= 0 {
-      guard let counts = counts(option, faster: best?.seconds ?? limit) else { continue }
+      guard let (hosts, counts) = counts(option, faster: best?.seconds ?? limit) else { continue }
       let more = zip(kinds, counts).flatMap { [ActivationPlan.Layer](repeating: .init($0), count: $1) }
       var plan = base
-      plan.layers = [ActivationPlan.Layer](repeating: floor, count: count - more.count) + more
+      // Those that travel lie evenly among those that do not, which give them time.
+      let others = count - more.count
+      plan.layers = (0..<others).map { index in
+        guard let sent, (index + 1) * hosts / others > index * hosts / others else { return floor }
+        return ActivationPlan.Layer(sent.kind, isOnHost: true)
+      }
+      plan.layers += more
       // Layers are not quite independent: what they share depends on which kinds there are.
       if search.extent.activationByteCounts(plan, on: device).device > option.free {
         guard least.host <= option.hostFree else { continue }
@@ -143,10 +175,11 @@ private struct Filling {
     return best
   }
 
-  /// How many layers keep what of ``kinds`` in the fastest plan.
-  private func counts(_ option: ActivationSearch.Option, faster limit: Double?) -> [Int]? {
+  /// How many layers keep more with the host, and how many what of ``kinds``, in the fastest plan.
+  private func counts(_ option: ActivationSearch.Option, faster limit: Double?) -> (hosts: Int, counts: [Int])? {
     let perHostLayer = floor.isOnHost ? least.host / max(count, 1) : 0
-    var best: (counts: [Int], seconds: Double)?
+    var best: (hosts: Int, counts: [Int], seconds: Double)?
+    var hosts = 0
     var counts = [Int](repeating: 0, count: kinds.count)
     // The last kind keeps everything and takes what is left; the others are enumerated.
     func search(_ index: Int, _ left: Int, _ spent: Int, _ again: Double) {
@@ -155,11 +188,11 @@ private struct Filling {
         let atFloor = left - most
         guard !floor.isOnHost || atFloor * perHostLayer <= option.hostFree else { return }
         let seconds = costs.together(
-          layers, again: again + Double(atFloor) * floorWork, ends: ends, hostBytes: atFloor * perHostLayer,
-          option.traffic)
+          layers, again: again + Double(atFloor) * floorWork, ends: ends,
+          hostBytes: atFloor * perHostLayer + hosts * (sent?.host ?? 0), option.traffic)
         if seconds < best?.seconds ?? limit ?? .infinity {
           counts[index] = most
-          best = (counts, seconds)
+          best = (hosts, counts, seconds)
         }
         return
       }
@@ -170,7 +203,17 @@ private struct Filling {
         search(index + 1, left - number, bytes, again + Double(number) * work[index])
       }
     }
-    search(0, count, 0, 0)
-    return best?.counts
+    if let sent {
+      for number in 2...count {
+        if number * sent.host > option.hostFree { break }
+        let spent = sent.shared - number * sent.spares
+        if least.device + spent > option.free { continue }
+        hosts = number
+        search(0, count - number, spent, Double(number) * sent.work)
+      }
+    } else {
+      search(0, count, 0, 0)
+    }
+    return best.map { ($0.hosts, $0.counts) }
   }
 }
