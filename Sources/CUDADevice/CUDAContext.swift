@@ -20,6 +20,8 @@ final class CUDAContext: @unchecked Sendable {
   let multiprocessors: Int
   /// Bytes of shared memory that a block may ask for.
   let sharedMemory: Int
+  /// Bytes of shared memory that the blocks of one multiprocessor share.
+  let multiprocessorMemory: Int
   private let device: Int32
   private let context: UnsafeMutableRawPointer
   private var thread: pthread_t?
@@ -42,6 +44,7 @@ final class CUDAContext: @unchecked Sendable {
     capability = try attribute(75) * 10 + attribute(76)
     multiprocessors = try attribute(16)
     sharedMemory = try attribute(97)
+    multiprocessorMemory = try attribute(81)
     var characters = [CChar](repeating: 0, count: 256)
     try check(functions.deviceName(&characters, 256, device), "asking for the GPU's name")
     name = characters.withUnsafeBytes { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }

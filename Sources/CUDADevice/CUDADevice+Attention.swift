@@ -15,6 +15,14 @@ extension CUDADevice {
         q: q.word, k: k.word, v: v.word, o: output.word, statistics: logSumExp.word, dout: 0, dq: 0, dk: 0, dv: 0)
       if try solve(problem, addresses, nil) { return }
     }
+    try attend(q, k, v, shape, spans, into: output, logSumExp: logSumExp, pages: [0, 0, 0])
+  }
+
+  /// Our kernel; `pages`: where keys and values lie in pages, the list of those and the layer's places in each, else zeros.
+  func attend(
+    _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
+    logSumExp: Tensor?, pages: [UInt64]
+  ) throws {
     let width = try tileWidth(shape)
     let tiles = try queryTiles(spans)
     try launch(
@@ -25,7 +33,7 @@ extension CUDADevice {
         output.rowStride.word, logSumExp.word, (logSumExp?.rowStride ?? 0).word,
         Int32(shape.heads / shape.keyValueHeads).word, Int32(shape.headDimension).word, Int32(shape.window ?? 0).word,
         shape.scale.word, (isAligned(q, k, v, output) && shape.headDimension % 8 == 0).word,
-      ])
+      ] + pages)
   }
 
   public func attentionBackward(
@@ -144,7 +152,7 @@ extension CUDADevice {
   // MARK: Tiles
 
   /// The head width that a kernel was built for.
-  private func tileWidth(_ shape: AttentionShape) throws -> Int {
+  func tileWidth(_ shape: AttentionShape) throws -> Int {
     guard let width = [64, 96, 128].first(where: { $0 >= shape.headDimension }) else {
       throw DeviceError("attention heads of \(shape.headDimension) features are wider than the GPU's kernels take: 128")
     }

@@ -7,11 +7,9 @@ import Tensors
 // are opened too.
 extension CUDADevice {
   public func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {
+    if try linearOfFewRows(x, [Projection(head)], [logits], [nil]) { return }
     guard let part = try tiledPart(of: head) else {
       return try product(x, weights(of: head), transposeB: true, into: logits)
-    }
-    if x.rows == 1, case .nf4(let matrix) = part, canMultiplyOneRow(matrix) {
-      return try multiply(x, matrix, nil, nil, into: logits, accumulate: false)
     }
     try forEachTile(of: part) { rows, weights in
       try product(x, weights, transposeB: true, into: logits.columns(rows))

@@ -59,6 +59,30 @@ extension CUDADevice {
     try context.check(code, "launching \(name) on \(grid.x) × \(grid.y) blocks")
   }
 
+  /// Launches a kernel that takes one structure of eight-byte fields.
+  ///
+  /// From compute capability 9.0 on its blocks may begin while the kernel before ends; it waits for that one's results itself.
+  func launch(_ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64]) throws {
+    guard grid.x > 0, grid.y > 0 else { return }
+    try context.enter()
+    let function = try kernels.function(name, sharedBytes: sharedBytes)
+    let code = words.withUnsafeBytes { bytes -> Int32 in
+      // Programmatic stream serialization is attribute 6.
+      var attribute = sl_launch_attribute()
+      attribute.kind = 6
+      attribute.value = 1
+      return withUnsafePointer(to: attribute) { attribute in
+        var launch = sl_launch(
+          gridX: UInt32(grid.x), gridY: UInt32(grid.y), gridZ: 1, blockX: UInt32(grid.threadsX),
+          blockY: UInt32(grid.threadsY), blockZ: 1, sharedBytes: UInt32(sharedBytes), stream: context.stream,
+          attributes: attribute, attributeCount: overlapsLaunches ? 1 : 0)
+        var parameter = UnsafeMutableRawPointer(mutating: bytes.baseAddress)
+        return context.driver.pointee.launchExtended(&launch, function, &parameter, nil)
+      }
+    }
+    try context.check(code, "launching \(name) on \(grid.x) × \(grid.y) blocks")
+  }
+
   /// Whether every row of every tensor begins at a multiple of 16 bytes: what vector loads want.
   func isAligned(_ tensors: Tensor?...) -> Bool {
     tensors.allSatisfy { tensor in

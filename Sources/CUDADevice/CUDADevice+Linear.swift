@@ -16,7 +16,7 @@ extension CUDADevice {
     _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
     dropout: DropoutKey?
   ) throws {
-    if x.rows == 1, dropout == nil, try linearOfOneRow(x, projections, outputs, lowRank, accumulate) { return }
+    if dropout == nil, try linearOfFewRows(x, projections, outputs, lowRank, accumulate: accumulate) { return }
     let group = try wholeGroup(projections)
     let y = group == nil ? nil : sideBySide(outputs)
     // Sums of base and adapter are rounded once: what the adapter adds early in training is less than bf16 can hold beside
@@ -50,24 +50,6 @@ extension CUDADevice {
       try product(dropped(x, pair, dropout), pair.a, transposeB: true, into: s)
       try product(s, pair.scaledB, transposeB: true, into: outputs[index], accumulate: true)
     }
-  }
-
-  /// The products of one row with matrices in NF4, read once and never opened; false where one is not in NF4 or too wide.
-  private func linearOfOneRow(
-    _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], _ accumulate: Bool
-  ) throws -> Bool {
-    let matrices = try projections.map { projection in
-      let matrix = try own(projection.matrix)
-      return try matrix.group.packed(matrix.index, on: self)
-    }
-    guard matrices.allSatisfy({ $0.map(canMultiplyOneRow) ?? false }) else { return false }
-    for (index, projection) in projections.enumerated() {
-      guard let matrix = matrices[index] else { continue }
-      let pair = lowRank[index] == nil ? nil : projection.lowRank
-      if let pair, let s = lowRank[index] { try product(x, pair.a, transposeB: true, into: s) }
-      try multiply(x, matrix, pair, lowRank[index], into: outputs[index], accumulate: accumulate)
-    }
-    return true
   }
 
   public func lowRankInput(

@@ -28,6 +28,13 @@ public final class CUDADevice: Device, @unchecked Sendable {
   var frozenMemory = FrozenMemory()
   /// Bytes of a tile of a head that is opened some rows at a time.
   var headTileBytes = 128 << 20
+  /// Counts how often memory that operations know by its address has moved: what was recorded before is worth nothing then.
+  public var moves = 0
+  /// Whether a kernel's blocks may begin before the kernel before has ended.
+  let overlapsLaunches: Bool
+  let allowsRecordings: Bool
+  /// Weights that take turns are copied by a stream of their own, which no recording holds.
+  public var recordsSteps: Bool { allowsRecordings && activeStream == nil }
   /// Who times what the device does, if anybody.
   weak var timer: CUDATimer?
   /// The matrices that lie in the place for opened ones.
@@ -54,6 +61,8 @@ public final class CUDADevice: Device, @unchecked Sendable {
   init(_ libraries: CUDALibraries, kernelFolder: String? = nil, isDeterministic: Bool = false) throws {
     self.libraries = libraries
     context = try CUDAContext(libraries)
+    allowsRecordings = processEnvironment()["SWIFTLET_RECORD"] != "0"
+    overlapsLaunches = context.capability >= 90 && processEnvironment()["SWIFTLET_OVERLAP"] != "0"
     kernels = try KernelCache(context, libraries, folder: kernelFolder ?? Self.defaultKernelFolder)
     products = try ProductPlans(context, libraries, workspace: allocate(byteCount: ProductPlans.workspaceBytes))
     // cuDNN sums the gradient of q in the order in which blocks end; its other way takes memory that grows with the square
@@ -208,12 +217,16 @@ public final class CUDADevice: Device, @unchecked Sendable {
   }
 
   /// What an operation needs memory for that no caller keeps.
-  enum Scratch { case rowLosses, partialSums, dropped, through, attention, openMatrices, absmax, nf4Error, nf4Trial }
+  enum Scratch {
+    case rowLosses, partialSums, dropped, through, attention, openMatrices, absmax, nf4Error, nf4Trial
+    case rowSlices, attentionSplits, splitsDone
+  }
 
   /// Memory of at least `byteCount` bytes that lives until the next call for the same purpose.
   func scratch(_ purpose: Scratch, byteCount: Int) throws -> DeviceBuffer {
     if let buffer = scratch[purpose], buffer.byteCount >= byteCount { return buffer }
     scratch[purpose] = nil
+    moves += 1
     let buffer = try allocate(byteCount: byteCount)
     scratch[purpose] = buffer
     return buffer

@@ -97,9 +97,17 @@ final class CUDAMatrixGroup: @unchecked Sendable {
 
   /// A matrix in NF4, there to be read; nil where it is kept in bf16.
   func packed(_ index: Int, on device: CUDADevice) throws -> NF4Matrix? {
-    try device.use(segment)
-    guard case .closed(let parts) = content, case .nf4(let matrix) = parts[index] else { return nil }
+    guard case .nf4(let matrix) = try stored(index, on: device) else { return nil }
     return matrix
+  }
+
+  /// A matrix as it is kept, there to be read.
+  func stored(_ index: Int, on device: CUDADevice) throws -> Part {
+    try device.use(segment)
+    return switch content {
+    case .open(let storage): .operands(OpenMatrices(outputs: outputs, storage: storage).rows(of: index))
+    case .closed(let parts): parts[index]
+    }
   }
 
   /// Makes room for adapters whose ranks add up to `rank`; the weights move when there is less.
@@ -111,6 +119,7 @@ final class CUDAMatrixGroup: @unchecked Sendable {
       let total = outputs.reduce(0, +)
       try device.copy(storage.prefix(total), to: larger.prefix(total))
       content = .open(larger)
+      device.moves += 1
     }
     room = layout.room
   }
@@ -185,6 +194,8 @@ final class CUDAMatrix: FrozenMatrix, @unchecked Sendable {
   var outputs: Int { group.outputs[index] }
   var inputs: Int { group.inputs }
   var byteCount: Int { group.byteCount / group.outputs.count }
+  /// The matrix as it is kept, there to be read.
+  func stored(on device: CUDADevice) throws -> CUDAMatrixGroup.Part { try group.stored(index, on: device) }
 }
 
 extension CUDADevice {

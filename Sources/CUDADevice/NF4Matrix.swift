@@ -171,30 +171,6 @@ extension CUDADevice {
     }
   }
 
-  /// Whether ``multiply(_:_:_:_:into:accumulate:)`` takes the matrix.
-  func canMultiplyOneRow(_ matrix: NF4Matrix) -> Bool {
-    guard case .nested = matrix.absmax else { return false }
-    return matrix.columns % 32 == 0 && oneRowBytes(matrix) + 4096 <= context.sharedMemory
-  }
-
-  /// Shared memory that the input takes.
-  private func oneRowBytes(_ matrix: NF4Matrix) -> Int { (matrix.columns + 1023) / 1024 * 2048 }
-
-  /// y = x · Wᵀ + s · (s·B)ᵀ of one row, or added to y.
-  func multiply(
-    _ x: Tensor, _ matrix: NF4Matrix, _ pair: LowRankPair?, _ s: Tensor?, into y: Tensor, accumulate: Bool
-  ) throws {
-    guard case .nested(let codes, let nested, let map, let offset, let first) = matrix.absmax else { return }
-    assert(pair?.scaledB.isDense ?? true)
-    try launch(
-      "nf4_matvec_\(suffix(y))", Grid(x: (matrix.rows + 15) / 16, threadsX: 256), sharedBytes: oneRowBytes(matrix),
-      [
-        matrix.rows.word, matrix.columns.word, matrix.codes.word, codes.word, nested.word, map.word, offset.word,
-        first.word, x.word, (pair?.scaledB).word, (pair == nil ? nil : s).word, Int32(pair?.rank ?? 0).word, y.word,
-        accumulate.word,
-      ])
-  }
-
   /// Opens matrices in the place for such, unless they are there already.
   func opened(_ group: CUDAMatrixGroup, _ layout: OpenMatrices.Layout, _ parts: [CUDAMatrixGroup.Part]) throws
     -> OpenMatrices

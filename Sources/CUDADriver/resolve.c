@@ -8,6 +8,7 @@ static const char *const cublaslt_symbols[] = {SL_CUBLASLT_FUNCTIONS(NAME)};
 static const char *const cudnn_symbols[] = {SL_CUDNN_FUNCTIONS(NAME)};
 static const char *const nccl_symbols[] = {SL_NCCL_FUNCTIONS(NAME)};
 
+static_assert(sizeof(sl_launch) == 56 && sizeof(sl_launch_attribute) == 72);
 static_assert(sizeof driver_symbols == sizeof(sl_driver));
 static_assert(sizeof nvrtc_symbols == sizeof(sl_nvrtc));
 static_assert(sizeof cublaslt_symbols == sizeof(sl_cublaslt));

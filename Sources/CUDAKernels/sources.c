@@ -10,6 +10,9 @@ static const char attention[] = {
 static const char half[] = {
 #embed "Kernels/half.cuh"
   , 0};
+static const char rows[] = {
+#embed "Kernels/rows.cuh"
+  , 0};
 static const char adamw[] = {
 #embed "Kernels/adamw.cu"
   , 0};
@@ -18,6 +21,9 @@ static const char adamw8bit[] = {
   , 0};
 static const char attention_backward[] = {
 #embed "Kernels/attention_backward.cu"
+  , 0};
+static const char attention_decode[] = {
+#embed "Kernels/attention_decode.cu"
   , 0};
 static const char attention_forward[] = {
 #embed "Kernels/attention_forward.cu"
@@ -49,6 +55,15 @@ static const char rmsnorm[] = {
 static const char rope[] = {
 #embed "Kernels/rope.cu"
   , 0};
+static const char rows_bf16[] = {
+#embed "Kernels/rows_bf16.cu"
+  , 0};
+static const char rows_nf4[] = {
+#embed "Kernels/rows_nf4.cu"
+  , 0};
+static const char sample[] = {
+#embed "Kernels/sample.cu"
+  , 0};
 static const char swiglu[] = {
 #embed "Kernels/swiglu.cu"
   , 0};
@@ -57,9 +72,11 @@ static const sl_kernel_source sources[] = {
   {"prelude.cuh", prelude},
   {"attention.cuh", attention},
   {"half.cuh", half},
+  {"rows.cuh", rows},
   {"adamw.cu", adamw},
   {"adamw8bit.cu", adamw8bit},
   {"attention_backward.cu", attention_backward},
+  {"attention_decode.cu", attention_decode},
   {"attention_forward.cu", attention_forward},
   {"calibration.cu", calibration},
   {"columns.cu", columns},
@@ -70,6 +87,9 @@ static const sl_kernel_source sources[] = {
   {"nf4.cu", nf4},
   {"rmsnorm.cu", rmsnorm},
   {"rope.cu", rope},
+  {"rows_bf16.cu", rows_bf16},
+  {"rows_nf4.cu", rows_nf4},
+  {"sample.cu", sample},
   {"swiglu.cu", swiglu},
   {nullptr, nullptr},
 };

@@ -68,6 +68,8 @@ struct BlockMemory {
   /// What attention reads instead of `k` and `v` when those are the end of a longer cache.
   var cachedKeys: Tensor?
   var cachedValues: Tensor?
+  /// Where `k` and `v` go and what attention reads, where the cache lies in pages.
+  var paged: PagedLayer?
   /// The attention's output, `[T, heads · headDimension]`, and the log of its softmax sums, fp32 `[heads, T]`.
   var attended: Tensor
   var logSumExp: Tensor?
@@ -149,6 +151,7 @@ extension Block {
 
   /// Attention itself, over all rows.
   func attend(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
+    if let paged = memory.paged { return try paged.attend(memory, attention(context)) }
     try device.attention(
       memory.q, memory.cachedKeys ?? memory.k, memory.cachedValues ?? memory.v, attention(context), context.spans,
       into: memory.attended, logSumExp: memory.logSumExp)
@@ -183,7 +186,7 @@ extension Block {
   }
 
   /// Biases of q, k and v, the norms of heads, the rotation: in this order, where there are any.
-  private func finishHeads(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
+  func finishHeads(_ memory: BlockMemory, _ context: BlockContext, on device: any Device) throws {
     let kept = memory.headNorms
     for (module, x, y, rstd) in [
       (TargetModule.query, kept?.q, memory.q, kept?.queryRstd), (.key, kept?.k, memory.k, kept?.keyRstd),

@@ -3,13 +3,21 @@ import Tensors
 extension LanguageModel {
   /// Room for the keys and values of `capacity` tokens.
   public func makeCache(capacity: Int) throws -> KeyValueCache {
-    try KeyValueCache(shape, capacity: capacity, on: device)
+    try KeyValueCache(shape, capacity: capacity, pool: cachePages, on: device)
   }
 
   /// Reads `tokens` after those in `cache`, and adds them to it.
   /// - Parameter plannedLength: the length the sequence may reach, which decides a rotary base that grows with it.
   /// - Returns: the logits after the last token, `[vocabulary]`.
   public func extend(_ cache: KeyValueCache, with tokens: [Int32], plannedLength: Int? = nil) throws -> [Float] {
+    guard let last = try read(cache, tokens, plannedLength: plannedLength) else { return [] }
+    let room = try inferenceRoom(rows: 1)
+    try device.logits(last, head, into: room.logits)
+    return try device.floats(room.logits)
+  }
+
+  /// The same, but the last token's normed row, compute `[1, hidden]`.
+  func read(_ cache: KeyValueCache, _ tokens: [Int32], plannedLength: Int?) throws -> Tensor? {
     guard !tokens.isEmpty else { throw ModelError("no tokens were given to read") }
     guard cache.length + tokens.count <= cache.capacity else {
       throw ModelError("\(cache.length + tokens.count) tokens do not fit a cache for \(cache.capacity)")
@@ -25,14 +33,11 @@ extension LanguageModel {
     cache.rotaryRegime = regime
     // A long prompt goes through in pieces, so that its activations stay small.
     var last = Tensor?.none
-    for start in stride(from: 0, to: tokens.count, by: Self.promptChunk) {
+    for start in stride(from: 0, to: tokens.count, by: promptChunk) {
       last = try read(
-        Array(tokens[start..<min(start + Self.promptChunk, tokens.count)]), cache, decidingLength: deciding)
+        Array(tokens[start..<min(start + promptChunk, tokens.count)]), cache, decidingLength: deciding)
     }
-    guard let last else { return [] }
-    let room = try inferenceRoom(rows: 1)
-    try device.logits(last, head, into: room.logits)
-    return try device.floats(room.logits)
+    return last
   }
 
   /// Logits at every position of `tokens`, row after row, `[count, vocabulary]`: for comparison with other programs.
@@ -40,19 +45,20 @@ extension LanguageModel {
     let cache = try makeCache(capacity: tokens.count)
     var result: [Float] = []
     let room = try inferenceRoom(rows: 1)
-    for start in stride(from: 0, to: tokens.count, by: Self.promptChunk) {
-      let chunk = Array(tokens[start..<min(start + Self.promptChunk, tokens.count)])
+    for start in stride(from: 0, to: tokens.count, by: promptChunk) {
+      let chunk = Array(tokens[start..<min(start + promptChunk, tokens.count)])
       _ = try read(chunk, cache, decidingLength: tokens.count)
       let normed = try inferenceRoom(rows: chunk.count).normed
       for row in chunk.indices {
-        try device.logits(normed.rows(row..<row + 1), head, into: room.logits)
+        try device.logits(normed.rows(row..<row + 1), head, into: room.logits.prefix(1))
         result += try device.floats(room.logits)
       }
     }
     return result
   }
 
-  private static var promptChunk: Int { 512 }
+  /// A device with memory of its own opens quantized weights once for each piece.
+  private var promptChunk: Int { device.pagedDecoding == nil ? 512 : 1024 }
 
   /// One piece of a sequence through all layers; returns the last token's normed row, compute `[1, hidden]`.
   private func read(_ tokens: [Int32], _ cache: KeyValueCache, decidingLength: Int) throws -> Tensor {
@@ -68,12 +74,20 @@ extension LanguageModel {
       longest: decidingLength, dropout: nil)
     try embed(tokens + [Int32](repeating: 0, count: rows - count), into: room.x)
     if rows > count { try device.zero(room.memory.attended.rows(count..<rows)) }
+    try cache.grow(by: count)
     for (layer, block) in blocks.enumerated() {
       var memory = room.memory
-      memory.k = cache.keys[layer].rows(begin..<begin + rows)
-      memory.v = cache.values[layer].rows(begin..<begin + rows)
-      memory.cachedKeys = cache.keys[layer].prefix(begin + count)
-      memory.cachedValues = cache.values[layer].prefix(begin + count)
+      switch cache.storage {
+      case .whole(let keys, let values):
+        memory.k = keys[layer].rows(begin..<begin + rows)
+        memory.v = values[layer].rows(begin..<begin + rows)
+        memory.cachedKeys = keys[layer].prefix(begin + count)
+        memory.cachedValues = values[layer].prefix(begin + count)
+      case .paged(let pages, let paged):
+        memory.paged = PagedLayer(
+          device: paged, layer: CacheLayer(layer, width: shape.keyValueWidth), pages: pages.list, begin: begin,
+          count: count)
+      }
       try block.forward(
         room.x, memory, normed: room.normed, activation: room.activation, context, on: device)
     }
@@ -93,19 +107,20 @@ extension LanguageModel {
     func prefix(_ rows: Int) -> InferenceRoom {
       InferenceRoom(
         capacity: capacity, x: x.prefix(rows), normed: normed.prefix(rows), activation: activation.prefix(rows),
-        logits: logits,
+        logits: logits.prefix(min(rows, logits.rows)),
         memory: BlockMemory(
           x: nil, xMiddle: nil, attentionRstd: memory.attentionRstd.columns(0..<rows),
-          mlpRstd: memory.mlpRstd.columns(0..<rows), q: memory.q.prefix(rows), k: memory.q, v: memory.q,
+          mlpRstd: memory.mlpRstd.columns(0..<rows), q: memory.q.prefix(rows), k: memory.k.prefix(rows),
+          v: memory.v.prefix(rows),
           attended: memory.attended.prefix(rows), logSumExp: nil, gate: memory.gate.prefix(rows),
           up: memory.up.prefix(rows), lowRank: memory.lowRank.mapValues { $0.prefix(rows) },
           unscaled: memory.unscaled.mapValues { $0.prefix(rows) }))
     }
   }
 
-  private func inferenceRoom(rows: Int) throws -> InferenceRoom {
+  func inferenceRoom(rows: Int) throws -> InferenceRoom {
     if let inference, inference.capacity >= rows { return inference.prefix(rows) }
-    let capacity = rows == 1 ? 1 : Self.promptChunk
+    let capacity = rows == 1 ? 1 : promptChunk
     let compute = device.computeType
     var plan = ArenaPlan()
     func slot(_ columns: Int, _ dtype: DType) -> ArenaPlan.Slot {
@@ -122,11 +137,13 @@ extension LanguageModel {
     let normed = operand(shape.hidden, readBy: [.query, .key, .value], [.gate, .up])
     let activation = operand(shape.intermediate, readBy: [.down])
     let q = slot(shape.queryWidth, compute)
+    let k = slot(shape.keyValueWidth, compute)
+    let v = slot(shape.keyValueWidth, compute)
     let attended = operand(shape.queryWidth, readBy: [.output])
     let gate = slot(shape.intermediate, compute)
     let up = slot(shape.intermediate, compute)
     let rstd = plan.reserve(rows: 2, columns: capacity, .float32)
-    let logits = plan.reserve(rows: 1, columns: shape.vocabulary, .float32)
+    let logits = plan.reserve(rows: min(capacity, Self.mostSequences), columns: shape.vocabulary, .float32)
     let lowRank = modules.map { ($0, slot(rank, compute)) }
     let scaled = adapter?.configuration.useDoRA == true ? modules : []
     let unscaled = scaled.map { ($0, slot(shape.outputs(of: $0), compute)) }
@@ -135,10 +152,11 @@ extension LanguageModel {
       capacity: capacity, x: arena[x], normed: arena[normed], activation: arena[activation], logits: arena[logits],
       memory: BlockMemory(
         x: nil, xMiddle: nil, attentionRstd: arena[rstd].rows(0..<1), mlpRstd: arena[rstd].rows(1..<2), q: arena[q],
-        k: arena[q], v: arena[q], attended: arena[attended], logSumExp: nil, gate: arena[gate], up: arena[up],
+        k: arena[k], v: arena[v], attended: arena[attended], logSumExp: nil, gate: arena[gate], up: arena[up],
         lowRank: [TargetModule: Tensor](uniqueKeysWithValues: lowRank.map { ($0.0, arena[$0.1]) }),
         unscaled: [TargetModule: Tensor](uniqueKeysWithValues: unscaled.map { ($0.0, arena[$0.1]) })))
     inference = room
+    inferenceRooms += 1
     return room.prefix(rows)
   }
 }

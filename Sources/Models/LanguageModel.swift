@@ -27,6 +27,10 @@ public final class LanguageModel {
   let headName: String
   private var training: TrainingPass?
   var inference: InferenceRoom?
+  /// How many rooms were made: a recorded step knows one.
+  var inferenceRooms = 0
+  var decoding: DecodingRoom?
+  private(set) lazy var cachePages = CachePagePool(shape, on: device)
 
   /// Loads `checkpoint` onto `device`.
   ///
@@ -142,6 +146,7 @@ public final class LanguageModel {
     self.adapter = adapter
     training = nil
     inference = nil
+    decoding?.recordings = [:]
     for layer in blocks.indices {
       for module in TargetModule.allCases {
         blocks[layer][module].lowRank = adapter?.pairs[Adapter.Place(layer: layer, module: module)]
@@ -201,11 +206,21 @@ public final class LanguageModel {
     }
   }
 
-  /// What every block of a batch shares.
+  /// Whether embedding rows are looked up on the device.
+  var embedsOnDevice: Bool { if case .onDevice = embedding { true } else { false } }
+
+  /// The same of tokens that the device knows, int32 `[1, rows]`, where ``embedsOnDevice``.
+  func embed(_ tokens: Tensor, with paged: any PagedDecoding, into x: Tensor) throws {
+    guard case .onDevice(let table) = embedding else { return }
+    try paged.embed(tokens, table, into: x)
+  }
+
+  /// What every block of a batch shares; `reaching`: the length for which tables are made, where that is longer.
   func context(
-    positions: [Int32], spans: [AttentionSpan], longest: Int, dropout: DropoutKey?, tile: Int? = nil
+    positions: [Int32], spans: [AttentionSpan], longest: Int, dropout: DropoutKey?, tile: Int? = nil,
+    reaching: Int = 0
   ) throws -> BlockContext {
-    let tables = try rotary.tables(length: longest)
+    let tables = try rotary.tables(length: longest, reaching: reaching)
     return BlockContext(
       attention: AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension),

@@ -104,11 +104,11 @@ final class RotaryTables {
     self.device = device
   }
 
-  /// fp32 `[positions, rotary/2]` each, for sequences of up to `length` tokens.
-  func tables(length: Int) throws -> (cosines: Tensor, sines: Tensor) {
+  /// fp32 `[positions, rotary/2]` each, for sequences of up to `length` tokens that may reach `reaching`.
+  func tables(length: Int, reaching: Int = 0) throws -> (cosines: Tensor, sines: Tensor) {
     let wanted = embedding.regime(length: length)
     if let tables, wanted == regime, tables.cosines.rows >= length { return tables }
-    let rows = wanted == regime ? max(length, 2 * (tables?.cosines.rows ?? 0)) : max(length, 512)
+    let rows = max(wanted == regime ? max(length, 2 * (tables?.cosines.rows ?? 0)) : max(length, 512), reaching)
     let (frequencies, factor) = embedding.frequencies(length: length)
     var cosines: [Float] = []
     var sines: [Float] = []

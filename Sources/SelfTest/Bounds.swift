@@ -10,6 +10,8 @@ enum Bounds {
   static let approximate = 1e-4
   /// Exact or fp32 arithmetic, rounded to bf16 at the end.
   static let rounded = 3e-3
+  /// A few values rounded to bf16, among which errors need not level out: half of a last place.
+  static let fewRounded = 4e-3
   /// A result of operands that were themselves rounded to bf16 on the way.
   static let twice = 6e-3
   /// Attention's gradients: differences of rounded products.

@@ -24,8 +24,8 @@ struct Case: Sendable {
 
   /// Every case: small shapes, odd ones among them, and, where asked, the shapes of real models.
   static func all(large: Bool) -> [Case] {
-    var cases = memory + linear + feedForward + elementwise + attention + rest + training
-    if large { cases += largeCases }
+    var cases = memory + linear + feedForward + elementwise + attention + decoding + rest + training
+    if large { cases += largeCases + largeDecoding }
     return cases
   }
 }
@@ -86,6 +86,8 @@ struct LinearShape: Sendable {
   /// Whether tensors are laid out as a device that multiplies groups as one asks for.
   var sideBySide = true
   var floatOutput = false
+  /// Whether the adapters learn; else only the forward pass is asked for, as in decoding.
+  var learns = true
   /// How the first matrix is kept, and how the others are.
   var storage: (first: FrozenStorage, others: FrozenStorage) = (.operands, .operands)
 
@@ -94,6 +96,7 @@ struct LinearShape: Sendable {
     text += " rank \(ranks.map(String.init).joined(separator: "+"))"
     if accumulate { text += " accumulating" }
     if floatOutput { text += " fp32" }
+    if !learns { text += " frozen" }
     if dropout > 0 { text += " dropout \(dropout)" }
     if !sideBySide { text += " apart" }
     switch storage {
@@ -131,7 +134,7 @@ extension Case {
       LinearShape(
         rows: 1, inputs: 128, outputs: [300, 300], ranks: [0, 0],
         storage: (.nf4(resident: false), .nf4(resident: false))),
-    ].map(linear)
+    ].map(linear) + fewRows.map(linear)
     + [
       (1, 64, 300, FrozenStorage.operands), (33, 50, 129, .operands), (64, 64, 512, .operands),
       (1, 64, 300, .tiled(.int8)), (33, 128, 200, .tiled(.int8)), (1, 64, 300, .tiled(.nf4)),
@@ -148,14 +151,38 @@ extension Case {
         let head = try trial.matrices([vocabulary], inputs, kept: [storage])[0]
         let logits = try trial.empty(rows, vocabulary, .float32)
         try trial.device.logits(x, head, into: logits)
-        // One row reads NF4 without rounding what it opens.
-        try trial.record("logits", logits, bound: storage == .tiled(.nf4) && rows == 1 ? Bounds.rounded : Bounds.float)
+        // A few rows read NF4 without rounding what it opens.
+        try trial.record("logits", logits, bound: storage == .tiled(.nf4) && rows <= 32 ? Bounds.rounded : Bounds.float)
         let gradient = try trial.operand(rows, vocabulary)
         let dx = try trial.empty(rows, inputs, .float32)
         try trial.device.logitsBackward(gradient, head, into: dx)
         try trial.record("dx", dx, bound: Bounds.float)
       }
     }
+
+  /// Products of a few rows, as decoding has them.
+  private static let fewRows: [LinearShape] = {
+    let nf4 = FrozenStorage.nf4(resident: false)
+    return [
+      LinearShape(rows: 1, inputs: 192, outputs: [72, 24, 24], ranks: [8, 0, 3], learns: false, storage: (nf4, nf4)),
+      LinearShape(rows: 3, inputs: 64, outputs: [45], ranks: [0], learns: false, storage: (nf4, nf4)),
+      LinearShape(
+        rows: 8, inputs: 704, outputs: [50, 16], ranks: [4, 16], accumulate: true, floatOutput: true, learns: false,
+        storage: (nf4, nf4)),
+      LinearShape(rows: 13, inputs: 320, outputs: [40, 16, 24], ranks: [5, 5, 5], learns: false, storage: (nf4, nf4)),
+      LinearShape(rows: 5, inputs: 256, outputs: [40, 24], ranks: [4, 4], learns: false, storage: (.operands, nf4)),
+      LinearShape(rows: 29, inputs: 128, outputs: [33], ranks: [8], learns: false, storage: (nf4, nf4)),
+      LinearShape(rows: 1, inputs: 640, outputs: [70, 9], ranks: [2, 4], learns: false),
+      LinearShape(
+        rows: 11, inputs: 192, outputs: [31], ranks: [8], accumulate: true, floatOutput: true, learns: false),
+      // More than one block's shared memory holds of x.
+      LinearShape(rows: 16, inputs: 5120, outputs: [19, 8], ranks: [4, 0], learns: false, storage: (nf4, nf4)),
+      LinearShape(
+        rows: 3, inputs: 17_920, outputs: [24], ranks: [4], accumulate: true, learns: false,
+        storage: (nf4, nf4)),
+      LinearShape(rows: 16, inputs: 5120, outputs: [17], ranks: [4], floatOutput: true, learns: false),
+    ]
+  }()
 
   static func linear(_ shape: LinearShape) -> Case {
     let isInNF4 = shape.storage.first != .operands || shape.storage.others != .operands
@@ -200,8 +227,8 @@ extension Case {
         let b = (part(parameters, outputs, rank), part(gradients, outputs, rank))
         offset += rank * outputs
         let pair = LowRankPair(
-          a: a[index].0, scaledB: b.0, gradientA: a[index].1, gradientB: b.1, dropout: shape.dropout,
-          stream: UInt32(index + 3))
+          a: a[index].0, scaledB: b.0, gradientA: shape.learns ? a[index].1 : nil,
+          gradientB: shape.learns ? b.1 : nil, dropout: shape.dropout, stream: UInt32(index + 3))
         projections.append(Projection(matrices[index], lowRank: rank > 0 ? pair : nil))
       }
       let present = ranks.indices.filter { ranks[$0] > 0 }
@@ -217,10 +244,12 @@ extension Case {
       for index in y.indices {
         try trial.record("y\(index)", y[index], bound: present.isEmpty ? Bounds.rounded : Bounds.twice)
       }
-      for case let s? in lowRank { try trial.record("lowRank", s, bound: Bounds.rounded) }
+      let lowRankBound = shape.rows < 16 ? Bounds.fewRounded : Bounds.rounded
+      for case let s? in lowRank { try trial.record("lowRank", s, bound: lowRankBound) }
       let again = try kept()
       try device.lowRankInput(x, projections, into: again, dropout: key)
-      for case let s? in again { try trial.record("lowRank again", s, bound: Bounds.rounded) }
+      for case let s? in again { try trial.record("lowRank again", s, bound: lowRankBound) }
+      guard shape.learns else { return }
 
       let dy = try filled(group(shape.outputs, device.computeType, tail: tail))
       let lowRankGradients = try kept()
@@ -238,19 +267,25 @@ extension Case {
 
 extension Case {
   /// The two operations that a device may do in one piece with the activation.
-  static let feedForward: [Case] = [(32, 64, 48, 8), (17, 40, 33, 0)].map { rows, hidden, width, rank in
-    Case(name: "feed-forward \(rows) × \(hidden) → \(width) rank \(rank)") { trial in
+  static let feedForward: [Case] = [
+    (32, 64, 48, 8, true), (17, 40, 33, 0, true), (1, 192, 75, 4, false), (9, 128, 72, 8, false),
+  ].map { rows, hidden, width, rank, learns in
+    Case(
+      name: "feed-forward \(rows) × \(hidden) → \(width) rank \(rank)\(learns ? "" : " frozen, NF4")",
+      isInNF4: !learns
+    ) { trial in
       let device = trial.device
       func pair(_ outputs: Int, _ inputs: Int, _ stream: UInt32) throws -> LowRankPair? {
         guard rank > 0 else { return nil }
         return LowRankPair(
           a: try trial.operand(rank, inputs, scale: 0.3), scaledB: try trial.operand(outputs, rank, scale: 0.3),
-          gradientA: try trial.floats(rank, inputs), gradientB: try trial.floats(outputs, rank), dropout: 0,
-          stream: stream)
+          gradientA: learns ? try trial.floats(rank, inputs) : nil,
+          gradientB: learns ? try trial.floats(outputs, rank) : nil, dropout: 0, stream: stream)
       }
       func kept() throws -> Tensor? { rank > 0 ? try trial.empty(rows, rank) : nil }
       let x = try trial.operand(rows, hidden)
-      let matrices = try trial.matrices([width, width], hidden)
+      let storage = learns ? FrozenStorage.operands : .nf4(resident: false)
+      let matrices = try trial.matrices([width, width], hidden, kept: [storage, storage])
       let gateUp = [
         Projection(matrices[0], lowRank: try pair(width, hidden, 0)),
         Projection(matrices[1], lowRank: try pair(width, hidden, 1)),
@@ -261,6 +296,7 @@ extension Case {
       try device.linearSwiGLU(
         x, gateUp, gate: gate, up: up, lowRank: [try kept(), try kept()], into: activation, dropout: nil)
       try trial.record("activation", activation, bound: Bounds.twice)
+      guard learns else { return }
       let lowRank = try kept()
       try device.lowRankInput(activation, down, into: [lowRank], dropout: nil)
       let dy = try trial.operand(rows, hidden)

@@ -14,10 +14,13 @@ package final class Benchmark {
     case prefill(length: Int)
     /// The loss of a text of `length` tokens, with the logits of every position.
     case evaluate(length: Int)
-    /// Writing `count` tokens, one after the other.
-    case decode(count: Int)
+    /// Writing `count` tokens, one after the other, of each of `batch` sequences.
+    case decode(batch: Int, count: Int)
+    /// From a prompt of `length` tokens to the first token of its answer.
+    case firstToken(length: Int)
 
-    /// As the command line writes it: `train:4x512`, `prefill:512`, `evaluate:512`, `decode:128`.
+    /// As the command line writes it: `train:4x512`, `prefill:512`, `evaluate:512`, `decode:128`, `decode:8x128`,
+    /// `first-token:2048`.
     package init?(_ text: String) {
       let parts = text.split(separator: ":", omittingEmptySubsequences: false)
       guard parts.count == 2 else { return nil }
@@ -27,7 +30,10 @@ package final class Benchmark {
       case ("train", 2) where sizes[0] <= 4096 && sizes[1] > 1: self = .train(batch: sizes[0], length: sizes[1])
       case ("prefill", 1): self = .prefill(length: sizes[0])
       case ("evaluate", 1) where sizes[0] > 1: self = .evaluate(length: sizes[0])
-      case ("decode", 1): self = .decode(count: sizes[0])
+      case ("decode", 1): self = .decode(batch: 1, count: sizes[0])
+      case ("decode", 2) where sizes[0] <= LanguageModel.mostSequences:
+        self = .decode(batch: sizes[0], count: sizes[1])
+      case ("first-token", 1): self = .firstToken(length: sizes[0])
       default: return nil
       }
     }
@@ -38,7 +44,8 @@ package final class Benchmark {
       case .train(let batch, let length): "train:\(batch)x\(length)"
       case .prefill(let length): "prefill:\(length)"
       case .evaluate(let length): "evaluate:\(length)"
-      case .decode(let count): "decode:\(count)"
+      case .decode(let batch, let count): batch == 1 ? "decode:\(count)" : "decode:\(batch)x\(count)"
+      case .firstToken(let length): "first-token:\(length)"
       }
     }
   }
@@ -140,14 +147,25 @@ package final class Benchmark {
       return try measure(workload, tokens: length, repetitions) {
         (try model.evaluate(batch) / Double(batch.trainedTokenCount), nil)
       }
-    case .decode(let count):
-      let prompt = tokens(0..<32)
-      let cache = try model.makeCache(capacity: prompt.count + count + timed.rowAlignment)
-      let first = try model.extend(cache, with: prompt)
-      return try measure(workload, tokens: count, repetitions) {
-        cache.truncate(to: prompt.count)
-        var logits = first
-        for _ in 0..<count { logits = try model.extend(cache, with: [likeliest(logits)]) }
+    case .decode(let batch, let count):
+      let length = 32
+      let begun = try (0..<batch).map { index in
+        let prompt = tokens(index * length..<(index + 1) * length)
+        let sequence = try model.begin(
+          model.makeCache(capacity: length + count), with: prompt, SamplingOptions(), seen: prompt,
+          plannedLength: length + count)
+        return (sequence, sequence.last)
+      }
+      return try measure(workload, tokens: batch * count, repetitions) {
+        for (sequence, first) in begun { sequence.rewind(to: length, last: first) }
+        for _ in 0..<count { try model.step(begun.map(\.0)) }
+        return (nil, nil)
+      }
+    case .firstToken(let length):
+      let tokens = tokens(0..<length)
+      return try measure(workload, tokens: length, repetitions) {
+        let cache = try model.makeCache(capacity: length + 1)
+        _ = try model.begin(cache, with: tokens, SamplingOptions(), seen: tokens)
         return (nil, nil)
       }
     }
@@ -226,12 +244,6 @@ package final class Benchmark {
     if !text.isEmpty { return range.map { text[$0 % text.count] } }
     var random = RandomSource(seed: 3407, stream: UInt64(range.lowerBound))
     return range.map { _ in Int32(clamping: random.next(below: model.configuration.vocabularySize)) }
-  }
-
-  private func likeliest(_ logits: [Float]) -> Int32 {
-    var best = 0
-    for index in logits.indices where logits[index] > logits[best] { best = index }
-    return Int32(clamping: best)
   }
 }
 

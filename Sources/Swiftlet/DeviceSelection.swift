@@ -37,20 +37,17 @@ public enum DeviceSelection {
     return CPUDevice(compute: operands)
   }
 
-  /// How a model's matrices are kept on `device`, of whose memory `memory` bytes may be taken (nil: what is free).
+  /// How the matrices of a model that is not trained are kept.
   ///
-  /// What is quantized is dequantized once where that takes at most half of the memory: a step is then a few per cent faster.
-  ///
-  /// What `checkpoint` stores in NF4 stays so, and then only that.
+  /// What is quantized stays so: an answer's tokens read each weight once, in as few bits as there are, and a prompt opens it for
+  /// a thousand tokens at a time. What `checkpoint` stores in NF4 stays so, and then only that.
   package static func storage(
-    _ quantization: TrainingConfiguration.Quantization, of configuration: ModelConfiguration,
-    storedIn checkpoint: Checkpoint? = nil, keeping kept: Set<String> = [], on device: any Device, memory: Int? = nil
+    _ quantization: TrainingConfiguration.Quantization, storedIn checkpoint: Checkpoint? = nil,
+    keeping kept: Set<String> = []
   ) -> WeightStorage {
     let others = kept.isEmpty ? checkpoint?.modulesBesideNF4 : kept
     guard quantization != .none || others != nil else { return .operands }
-    guard let free = device.memory?.free else { return .nf4(resident: false, except: others ?? []) }
-    let bytes = configuration.projectionParameterCount * device.computeType.byteCount
-    return .nf4(resident: bytes <= min(free, memory ?? free) / 2, except: others ?? [])
+    return .nf4(resident: false, except: others ?? [])
   }
 }
 

@@ -118,6 +118,52 @@ extension Model {
     _ prompt: Prompt, options: GenerationOptions = GenerationOptions(), session: GenerationSession? = nil,
     onText: ((String) -> Bool)? = nil, onToken: () -> Bool = { true }
   ) throws -> Generation {
+    let request = try request(prompt, options)
+    let cache =
+      try session?.cache(for: request.tokens, length: request.length, of: language)
+      ?? language.makeCache(capacity: request.length)
+    let answer = try Answer(request, options, cache, of: self)
+    while true {
+      if let reason = try answer.take(onText: onText, onToken: onToken) { return answer.end(reason, onText: onText) }
+      try language.step([answer.sequence])
+    }
+  }
+
+  /// Continues several prompts, up to `batchSize` of them side by side: where one ends, the next begins while the others go on.
+  ///
+  /// Each is answered as it would be alone. `onText` receives a prompt's number and the text piece by piece, and returns false to
+  /// end that one.
+  public func generate(
+    _ prompts: [Prompt], options: GenerationOptions = GenerationOptions(), batchSize: Int,
+    onText: ((Int, String) -> Bool)? = nil
+  ) throws -> [Generation] {
+    guard (1...LanguageModel.mostSequences).contains(batchSize) else {
+      throw ModelError("a batch holds 1 to \(LanguageModel.mostSequences) prompts, \(batchSize) were asked for")
+    }
+    // What is wrong with a prompt is said before any is answered.
+    let requests = try prompts.map { try request($0, options) }
+    var results = [Generation?](repeating: nil, count: prompts.count)
+    var active: [(index: Int, answer: Answer)] = []
+    var next = 0
+    while next < requests.count || !active.isEmpty {
+      while next < requests.count, active.count < batchSize {
+        let cache = try language.makeCache(capacity: requests[next].length)
+        active.append((next, try Answer(requests[next], options, cache, of: self)))
+        next += 1
+      }
+      active = try active.filter { index, answer in
+        let show = onText.map { onText in { (text: String) in onText(index, text) } }
+        guard let reason = try answer.take(onText: show, onToken: { true }) else { return true }
+        results[index] = answer.end(reason, onText: show)
+        return false
+      }
+      if !active.isEmpty { try language.step(active.map(\.answer.sequence)) }
+    }
+    return results.compactMap { $0 }
+  }
+
+  /// A prompt's tokens and how far its answer may go.
+  private func request(_ prompt: Prompt, _ options: GenerationOptions) throws -> Answer.Request {
     let tokens = try tokens(of: prompt, parseSpecialTokens: options.parseSpecialTokens)
     guard !tokens.isEmpty else { throw ModelError("the prompt is empty: give it at least one token") }
     guard options.maxTokens > 0 else { throw ModelError("at least one token must be asked for") }
@@ -125,47 +171,63 @@ extension Model {
       throw ModelError(
         "the prompt has \(tokens.count) tokens and the model's context \(configuration.contextLength): shorten it")
     }
-    let limit = min(options.maxTokens, configuration.contextLength - tokens.count)
-    let length = tokens.count + limit
-    let cache =
-      try session?.cache(for: tokens, length: length, of: language) ?? language.makeCache(capacity: length)
-    let remembered = cache.length
-    let ends = Set(tokenizer.endOfTurnTokenIDs).union(configuration.eosTokenIDs.map { Int32(truncatingIfNeeded: $0) })
-    var sampler = Sampler(options.sampling, seen: tokens)
-    var output = StoppableText(stops: options.stop, decoder: tokenizer.makeStreamingDecoder(skipSpecialTokens: true))
-    let began = MonotonicClock.now()
-    var firstTokenAt = began
-    var generated: [Int32] = []
-    var reason = Generation.FinishReason.length
-    var logits = try language.extend(cache, with: Array(tokens[remembered...]), plannedLength: length)
-    while true {
-      guard let token = sampler.next(logits) else {
-        throw ModelError("the model's output is not a number: its weights or its adapter are damaged")
-      }
-      if generated.isEmpty { firstTokenAt = MonotonicClock.now() }
-      if ends.contains(token) {
-        reason = .stop
-        break
-      }
-      generated.append(token)
-      let piece = output.append(token)
-      if !onToken() || !piece.isEmpty && onText.map({ !$0(piece) }) ?? false {
-        reason = .cancelled
-        break
-      }
-      if output.isStopped {
-        reason = .stop
-        break
-      }
-      if generated.count == limit { break }
-      logits = try language.extend(cache, with: [token], plannedLength: length)
+    return Answer.Request(tokens: tokens, limit: min(options.maxTokens, configuration.contextLength - tokens.count))
+  }
+}
+
+/// An answer that is being written.
+private final class Answer {
+  /// What is to be answered.
+  struct Request {
+    var tokens: [Int32]
+    /// The most tokens of the answer.
+    var limit: Int
+    var length: Int { tokens.count + limit }
+  }
+
+  let sequence: DecodingSequence
+  private let request: Request
+  private let remembered: Int
+  private let ends: Set<Int32>
+  private var output: StoppableText
+  private var generated: [Int32] = []
+  private let began: Double
+  private let firstTokenAt: Double
+
+  /// Reads the prompt, whose first tokens `cache` may hold already.
+  init(_ request: Request, _ options: GenerationOptions, _ cache: KeyValueCache, of model: Model) throws {
+    self.request = request
+    remembered = cache.length
+    ends = Set(model.tokenizer.endOfTurnTokenIDs).union(
+      model.configuration.eosTokenIDs.map { Int32(truncatingIfNeeded: $0) })
+    output = StoppableText(stops: options.stop, decoder: model.tokenizer.makeStreamingDecoder(skipSpecialTokens: true))
+    began = MonotonicClock.now()
+    sequence = try model.language.begin(
+      cache, with: Array(request.tokens[remembered...]), options.sampling, seen: request.tokens,
+      plannedLength: request.length)
+    firstTokenAt = MonotonicClock.now()
+  }
+
+  /// Takes in the token that was chosen last; why the answer ends with it, where it does.
+  func take(onText: ((String) -> Bool)?, onToken: () -> Bool) throws -> Generation.FinishReason? {
+    guard let token = sequence.last else {
+      throw ModelError("the model's output is not a number: its weights or its adapter are damaged")
     }
+    if ends.contains(token) { return .stop }
+    generated.append(token)
+    let piece = output.append(token)
+    if !onToken() || !piece.isEmpty && onText.map({ !$0(piece) }) ?? false { return .cancelled }
+    if output.isStopped { return .stop }
+    return generated.count == request.limit ? .length : nil
+  }
+
+  /// The answer, whose last piece of text is shown.
+  func end(_ reason: Generation.FinishReason, onText: ((String) -> Bool)?) -> Generation {
     let rest = output.finish()
     if !rest.isEmpty, reason != .cancelled { _ = onText?(rest) }
     return Generation(
-      text: output.text, promptTokens: tokens.count, rememberedTokens: remembered, tokens: generated,
-      finishReason: reason,
-      prefillSeconds: firstTokenAt - began, decodeSeconds: MonotonicClock.now() - firstTokenAt)
+      text: output.text, promptTokens: request.tokens.count, rememberedTokens: remembered, tokens: generated,
+      finishReason: reason, prefillSeconds: firstTokenAt - began, decodeSeconds: MonotonicClock.now() - firstTokenAt)
   }
 }
 

@@ -109,8 +109,7 @@ public final class Model {
     let storage =
       planned
       ?? DeviceSelection.storage(
-        options.quantization, of: checkpoint.configuration, storedIn: checkpoint, keeping: kept, on: device,
-        memory: options.memory
+        options.quantization, storedIn: checkpoint, keeping: kept
       ).withHead(head)
     if let bits = storage.head.headBits, options.training?.head == .auto {
       options.onFallback(

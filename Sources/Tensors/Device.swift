@@ -24,6 +24,8 @@ public protocol Device: TrainingOperations, Sendable {
   var embedsTokens: Bool { get }
   /// The device's own memory; nil where the device works in the host's.
   var memory: DeviceMemory? { get }
+  /// Caches in pages and recorded steps, where the device has them.
+  var pagedDecoding: (any PagedDecoding)? { get }
   /// Begins to count the memory's peak anew.
   func resetPeak()
   /// Refuses from now on to allocate what would bring the device's memory in use over `limit` bytes; nil: no limit.

@@ -47,6 +47,7 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func operandTail(ranks: [Int]) -> Int? { base.operandTail(ranks: ranks) }
   package var memory: DeviceMemory? { base.memory }
   package func limitMemory(to limit: Int?) { base.limitMemory(to: limit) }
+  package var pagedDecoding: (any PagedDecoding)? { base.pagedDecoding }
   package func resetPeak() { base.resetPeak() }
   package func makeTimer() throws -> (any DeviceTimer)? { try base.makeTimer() }
   package var embedsTokens: Bool { base.embedsTokens }

@@ -13,10 +13,15 @@ typedef long long i64;
 
 #define SL_EMULATED
 #define DEVICE static inline
+#define MEMBER inline
 #define KERNEL(threads, blocks) static void
 #define DYNAMIC_SHARED(name) u8 *name = emulated_shared_memory
 #define INFINITE INFINITY
 #define __shared__ static
+#define CONSTANT static const
+#define GRID_CONSTANT
+static inline void wait_for_previous() {}
+static inline void let_next_begin() {}
 
 struct Index {
   unsigned x, y, z;
@@ -25,6 +30,9 @@ extern Index threadIdx, blockIdx, blockDim, gridDim;
 extern u8 *emulated_shared_memory;
 
 struct uint2 { u32 x, y; };
+struct float2 { float x, y; };
+static inline uint2 make_uint2(u32 x, u32 y) { return {x, y}; }
+static inline float2 make_float2(float x, float y) { return {x, y}; }
 struct uint4 { u32 x, y, z, w; };
 struct int4 { int x, y, z, w; };
 struct float4 { float x, y, z, w; };
@@ -53,21 +61,46 @@ static inline float __uint_as_float(u32 bits) {
   memcpy(&value, &bits, 4);
   return value;
 }
+static inline u32 __float_as_uint(float value) {
+  u32 bits;
+  memcpy(&bits, &value, 4);
+  return bits;
+}
 static inline float __fmul_rn(float a, float b) { return a * b; }
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline u32 narrow2(float low, float high) { return narrow(low) | (u32)narrow(high) << 16; }
 static inline float power2(float x) { return exp2f(x); }
 
-static inline float __shfl_xor_sync(u32, float value, int mask) {
+/// Every lane gets the value of the lane that it names.
+template <class T> static inline T emulated_shuffle(T value, int from) {
   struct Lane {
-    float value, result;
-    int mask;
-  } lane = {value, 0, mask};
+    T value, result;
+    int from;
+  } lane = {value, T(), from};
   emulated_collective(&lane, [](void **lanes) {
-    for (int i = 0; i < 32; i++) ((Lane *)lanes[i])->result = ((Lane *)lanes[i ^ ((Lane *)lanes[i])->mask])->value;
+    for (int i = 0; i < 32; i++) ((Lane *)lanes[i])->result = ((Lane *)lanes[((Lane *)lanes[i])->from & 31])->value;
   });
   return lane.result;
 }
+static inline int emulated_lane() {
+  return (int)((threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z)) % 32);
+}
+template <class T> static inline T __shfl_sync(u32, T value, int from) { return emulated_shuffle(value, from); }
+template <class T> static inline T __shfl_xor_sync(u32, T value, int mask) {
+  return emulated_shuffle(value, emulated_lane() ^ mask);
+}
+static inline void __syncwarp() { emulated_shuffle(0, 0); }
+static inline void __threadfence() {}
+static inline void keep_order() {}
+static inline void prefetch_far(const void *) {}
+static inline int atomicAdd(int *p, int value) {
+  int old = *p;
+  *p += value;
+  return old;
+}
+static inline uint2 load_once(const uint2 *p) { return *p; }
+static inline uint4 load_once(const uint4 *p) { return *p; }
+static inline float load_fresh(const float *p) { return *p; }
 
 struct MatrixLane {
   const u16 *row;
@@ -124,6 +157,24 @@ static inline void multiply_add(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1
   });
 }
 
+static inline void multiply_first(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  c[0] = c[1] = c[2] = c[3] = 0;
+  multiply_add(c, a, b0, b1);
+}
+typedef const u8 *shared_place;
+static inline shared_place place_of(const void *p) { return (const u8 *)p; }
+static inline void load_shared_if(uint4 &r, shared_place p, bool wanted) {
+  // What is not wanted must not matter.
+  memset(&r, 0x7f, sizeof r);
+  if (wanted) memcpy(&r, p, sizeof r);
+}
+static inline u32 __byte_perm(u32 x, u32 y, u32 selector) {
+  u64 bytes = (u64)y << 32 | x;
+  u32 result = 0;
+  for (int i = 0; i < 4; i++) result |= (u32)(bytes >> (selector >> 4 * i & 7u) * 8 & 255u) << 8 * i;
+  return result;
+}
+
 static inline void copy_async(void *shared, const void *global, int bytes) {
   memset(shared, 0, 16);
   memcpy(shared, global, (size_t)bytes);
@@ -138,6 +189,9 @@ struct EmulatedKernel {
   const char *name;
   void (*run)(void (*function)(), void **parameters);
   void (*function)();
+  /// Bytes of each argument, for who keeps them until later.
+  const size_t *sizes;
+  size_t count;
   EmulatedKernel *next;
 };
 void emulated_register(EmulatedKernel *kernel);
@@ -147,13 +201,14 @@ template <class... A> struct EmulatedCaller {
   template <size_t... I> struct Count<0, I...> {
     static void call(void (*f)(A...), void **p) { f(*(A *)p[I]...); }
   };
+  static constexpr size_t sizes[] = {sizeof(A)...};
   static void run(void (*f)(), void **p) { Count<sizeof...(A)>::call((void (*)(A...))f, p); }
 };
 
 struct EmulatedRegistration {
   EmulatedKernel kernel;
   template <class... A> EmulatedRegistration(const char *name, void (*f)(A...))
-      : kernel{name, EmulatedCaller<A...>::run, (void (*)())f, nullptr} {
+      : kernel{name, EmulatedCaller<A...>::run, (void (*)())f, EmulatedCaller<A...>::sizes, sizeof...(A), nullptr} {
     emulated_register(&kernel);
   }
 };

@@ -8,7 +8,9 @@
 #include <stdlib.h>
 
 #include <map>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "machine.h"
 
@@ -69,13 +71,37 @@ void run_until(void *stream, size_t count) {
     queue.pop_front();
   }
 }
+/// What is captured of a stream runs when its graph is launched.
+using Work = std::vector<std::function<void()>>;
+std::map<void *, Work> capturing;
+bool is_captured(void *stream, const std::function<void()> &work) {
+  auto found = capturing.find(stream);
+  if (found == capturing.end()) return false;
+  found->second.push_back(work);
+  return true;
+}
+int begin_capture(void *stream, int) { return capturing[stream] = {}, 0; }
+int end_capture(void *stream, void **graph) {
+  *graph = new Work(std::move(capturing[stream]));
+  capturing.erase(stream);
+  return 0;
+}
+int instantiate_graph(void **executable, void *graph, uint64_t) { return *executable = new Work(*(Work *)graph), 0; }
+int launch_graph(void *executable, void *) {
+  for (auto &work : *(Work *)executable) work();
+  return 0;
+}
+int destroy_graph(void *graph) { return delete (Work *)graph, 0; }
+
 int copy(void *stream, std::function<void()> work) {
+  if (is_captured(stream, work)) return 0;
   if (put_off.count(stream) == 0) return work(), 0;
   put_off[stream].push_back(std::move(work));
   asked[stream]++;
   return 0;
 }
 int record(void *event, void *stream) {
+  if (capturing.count(stream)) return 901;
   recorded.erase(event);
   if (put_off.count(stream)) recorded[event] = {stream, asked[stream]};
   return 0;
@@ -90,6 +116,8 @@ int wait_in_stream(void *stream, void *event, unsigned) {
   return wait_event(event);
 }
 int synchronize(void *stream) {
+  // What a real driver refuses too.
+  if (capturing.count(stream)) return 900;
   if (put_off.count(stream)) run_until(stream, asked[stream]);
   return 0;
 }
@@ -105,7 +133,9 @@ int copy_in(uint64_t to, const void *from, size_t bytes, void *stream) {
 int copy_out(void *to, uint64_t from, size_t bytes, void *stream) {
   return copy(stream, [=] { memcpy(to, (void *)from, bytes); });
 }
-int copy_within(uint64_t to, uint64_t from, size_t bytes, void *) { return memmove((void *)to, (void *)from, bytes), 0; }
+int copy_within(uint64_t to, uint64_t from, size_t bytes, void *stream) {
+  return copy(stream, [=] { memmove((void *)to, (void *)from, bytes); });
+}
 
 struct RowCopy {
   size_t source_x, source_y;
@@ -131,10 +161,13 @@ int copy_rows(const RowCopy *c, void *stream) {
   RowCopy rows = *c;
   return copy(stream, [=] { copy_rows_now(&rows); });
 }
-int fill(uint64_t address, uint8_t value, size_t bytes, void *) { return memset((void *)address, value, bytes), 0; }
-int fill_rows(uint64_t address, size_t pitch, uint8_t value, size_t width, size_t rows, void *) {
-  for (size_t row = 0; row < rows; row++) memset((char *)address + row * pitch, value, width);
-  return 0;
+int fill(uint64_t address, uint8_t value, size_t bytes, void *stream) {
+  return copy(stream, [=] { memset((void *)address, value, bytes); });
+}
+int fill_rows(uint64_t address, size_t pitch, uint8_t value, size_t width, size_t rows, void *stream) {
+  return copy(stream, [=] {
+    for (size_t row = 0; row < rows; row++) memset((char *)address + row * pitch, value, width);
+  });
 }
 int elapsed(float *milliseconds, void *, void *) { return *milliseconds = 0.001f, 0; }
 int load_module(void **module, const void *image) { return *module = strdup((const char *)image), 0; }
@@ -147,8 +180,29 @@ int launch(void *function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, u
            void *stream, void **parameters, void **) {
   computing.insert(stream);
   if (gx == 0 || gy == 0 || gz != 1 || bx * by * bz == 0 || bx * by * bz > 1024 || gy > 65535) return 1;
-  emulated_launch((EmulatedKernel *)function, {gx, gy, gz}, {bx, by, bz}, shared, parameters);
+  const EmulatedKernel *kernel = (EmulatedKernel *)function;
+  if (capturing.count(stream)) {
+    // Arguments are those of the call, not of the launch.
+    auto values = std::make_shared<std::vector<std::vector<u8>>>();
+    for (size_t i = 0; i < kernel->count; i++)
+      values->emplace_back((u8 *)parameters[i], (u8 *)parameters[i] + kernel->sizes[i]);
+    is_captured(stream, [=] {
+      std::vector<void *> pointers;
+      for (auto &value : *values) pointers.push_back(value.data());
+      emulated_launch(kernel, {gx, gy, gz}, {bx, by, bz}, shared, pointers.data());
+    });
+    return 0;
+  }
+  emulated_launch(kernel, {gx, gy, gz}, {bx, by, bz}, shared, parameters);
   return 0;
+}
+struct Launch {
+  unsigned grid[3], block[3], shared;
+  void *stream;
+};
+int launch_extended(const Launch *l, void *function, void **parameters, void **extra) {
+  return launch(function, l->grid[0], l->grid[1], l->grid[2], l->block[0], l->block[1], l->block[2], l->shared, l->stream,
+                parameters, extra);
 }
 int error_name(int, const char **name) { return *name = "EMULATED_ERROR", 0; }
 int error_text(int, const char **text) { return *text = "the emulated GPU refused", 0; }
@@ -200,10 +254,10 @@ int heuristic(void *, void *, void *, void *, void *, void *, void *, int, void 
 float element(uint64_t base, const Layout *l, int64_t row, int64_t column) {
   return widen(((const u16 *)base)[row + column * l->ld]);
 }
-int multiply(void *, void *description, const void *alpha, uint64_t a, void *a_layout, uint64_t b, void *b_layout,
-             const void *beta, uint64_t, void *, uint64_t d, void *d_layout, const void *, uint64_t, size_t, void *) {
-  const Description *op = (Description *)description;
-  const Layout *la = (Layout *)a_layout, *lb = (Layout *)b_layout, *ld = (Layout *)d_layout;
+int multiply_now(const Description &d_op, const Layout &l_a, const Layout &l_b, const Layout &l_d, float alpha, float beta,
+                 uint64_t a, uint64_t b, uint64_t d) {
+  const Description *op = &d_op;
+  const Layout *la = &l_a, *lb = &l_b, *ld = &l_d;
   int ta = op->transpose[0], tb = op->transpose[1];
   uint64_t m = ld->rows, n = ld->columns, k = ta ? la->rows : la->columns;
   if ((ta ? la->columns : la->rows) != m || (tb ? lb->columns : lb->rows) != k || (tb ? lb->rows : lb->columns) != n) return 7;
@@ -214,7 +268,7 @@ int multiply(void *, void *description, const void *alpha, uint64_t a, void *a_l
         sum += (ta ? element(a, la, (int64_t)p, (int64_t)i) : element(a, la, (int64_t)i, (int64_t)p)) *
                (tb ? element(b, lb, (int64_t)j, (int64_t)p) : element(b, lb, (int64_t)p, (int64_t)j));
       int64_t at = (int64_t)i + (int64_t)j * ld->ld;
-      float factor = *(const float *)beta, result = *(const float *)alpha * sum;
+      float factor = beta, result = alpha * sum;
       if (ld->type == 0) {
         float *to = (float *)d + at;
         *to = factor != 0 ? factor * *to + result : result;
@@ -224,6 +278,14 @@ int multiply(void *, void *description, const void *alpha, uint64_t a, void *a_l
       }
     }
   return 0;
+}
+int multiply(void *, void *description, const void *alpha, uint64_t a, void *a_layout, uint64_t b, void *b_layout,
+             const void *beta, uint64_t, void *, uint64_t d, void *d_layout, const void *, uint64_t, size_t, void *stream) {
+  auto work = [=, op = *(Description *)description, la = *(Layout *)a_layout, lb = *(Layout *)b_layout,
+               ld = *(Layout *)d_layout, alpha = *(const float *)alpha, beta = *(const float *)beta] {
+    return multiply_now(op, la, lb, ld, alpha, beta, a, b, d);
+  };
+  return is_captured(stream, [=] { work(); }) ? 0 : work();
 }
 
 const std::map<std::string, void *> &symbols() {
@@ -244,7 +306,11 @@ const std::map<std::string, void *> &symbols() {
       {"cuStreamWaitEvent", (void *)wait_in_stream},
       {"cuEventElapsedTime", (void *)elapsed}, {"cuModuleLoadData", (void *)load_module},
       {"cuModuleUnload", (void *)release_host}, {"cuModuleGetFunction", (void *)get_function},
-      {"cuFuncSetAttribute", (void *)succeed}, {"cuLaunchKernel", (void *)launch}, {"cuGetErrorName", (void *)error_name},
+      {"cuFuncSetAttribute", (void *)succeed}, {"cuLaunchKernel", (void *)launch},
+      {"cuLaunchKernelEx", (void *)launch_extended}, {"cuStreamBeginCapture_v2", (void *)begin_capture},
+      {"cuStreamEndCapture", (void *)end_capture}, {"cuGraphInstantiateWithFlags", (void *)instantiate_graph},
+      {"cuGraphLaunch", (void *)launch_graph}, {"cuGraphDestroy", (void *)destroy_graph},
+      {"cuGraphExecDestroy", (void *)destroy_graph}, {"cuGetErrorName", (void *)error_name},
       {"cuGetErrorString", (void *)error_text}, {"nvrtcVersion", (void *)nvrtc_version},
       {"nvrtcCreateProgram", (void *)create_program}, {"nvrtcDestroyProgram", (void *)destroy_program},
       {"nvrtcCompileProgram", (void *)succeed}, {"nvrtcGetProgramLogSize", (void *)log_size},

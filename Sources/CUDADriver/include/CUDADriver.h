@@ -48,6 +48,15 @@
   F(int, launch, "cuLaunchKernel",                                                                                       \
     (void *function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX, unsigned blockY, unsigned blockZ,  \
      unsigned sharedBytes, void *stream, void *_Nullable *_Nonnull parameters, void *_Nullable *_Nullable extra))        \
+  F(int, launchExtended, "cuLaunchKernelEx",                                                                             \
+    (const sl_launch *launch, void *function, void *_Nullable *_Nonnull parameters, void *_Nullable *_Nullable extra))   \
+  F(int, beginCapture, "cuStreamBeginCapture_v2", (void *stream, int mode))                                              \
+  F(int, endCapture, "cuStreamEndCapture", (void *stream, void *_Nullable *_Nonnull graph))                              \
+  F(int, instantiateGraph, "cuGraphInstantiateWithFlags",                                                                \
+    (void *_Nullable *_Nonnull executable, void *graph, uint64_t flags))                                                 \
+  F(int, launchGraph, "cuGraphLaunch", (void *executable, void *stream))                                                 \
+  F(int, destroyGraph, "cuGraphDestroy", (void *graph))                                                                  \
+  F(int, destroyExecutable, "cuGraphExecDestroy", (void *executable))                                                    \
   F(int, errorName, "cuGetErrorName", (int error, const char *_Nullable *_Nonnull name))                                 \
   F(int, errorText, "cuGetErrorString", (int error, const char *_Nullable *_Nonnull text))
 
@@ -119,6 +128,22 @@ typedef struct {
   size_t targetPitch;
   size_t width, height;
 } sl_row_copy;
+
+/// CUlaunchAttribute: 72 bytes.
+typedef struct {
+  uint32_t kind;
+  uint32_t padding;
+  int32_t value;
+  uint8_t rest[60];
+} sl_launch_attribute;
+
+/// CUlaunchConfig: 56 bytes.
+typedef struct {
+  uint32_t gridX, gridY, gridZ, blockX, blockY, blockZ, sharedBytes;
+  void *_Nullable stream;
+  const sl_launch_attribute *_Nullable attributes;
+  uint32_t attributeCount;
+} sl_launch;
 
 /// cublasLtMatmulHeuristicResult_t: 96 bytes.
 typedef struct {

@@ -7,10 +7,12 @@
 enum { queries = 64, keys = 64 };
 
 /// tiles: {first row of q, rows, first row of k and v, keys that the first query sees} each. q rows [heads, d] at ldq; k, v
-/// rows [heads / group, d]; o like q; lse fp32 [heads, lse_stride], or null. window 0: none.
+/// rows [heads / group, d]; o like q; lse fp32 [heads, lse_stride], or null. window 0: none. pages: where the 64 keys of each of a
+/// single document's tiles lie, at key_offset and value_offset elements, in place of k and v; null where those are whole.
 template <int D>
 DEVICE void attention(const int4 *tiles, const u16 *q, i64 ldq, const u16 *k, i64 ldk, const u16 *v, i64 ldv, u16 *o, i64 ldo,
-                      float *lse, i64 lse_stride, int group, int d, int window, float scale, int aligned) {
+                      float *lse, i64 lse_stride, int group, int d, int window, float scale, int aligned, const u64 *pages,
+                      i64 key_offset, i64 value_offset) {
   DYNAMIC_SHARED(memory);
   u16 *key_tiles = (u16 *)memory, *value_tiles = key_tiles + 2 * keys * PITCH(D);
   int4 tile = tiles[blockIdx.x];
@@ -18,6 +20,12 @@ DEVICE void attention(const int4 *tiles, const u16 *q, i64 ldq, const u16 *k, i6
   q += tile.x * ldq + (i64)head * d;
   k += tile.z * ldk + (i64)(head / group) * d;
   v += tile.z * ldv + (i64)(head / group) * d;
+  auto key_tile = [&](int block) {
+    return pages == 0 ? k + (i64)block * keys * ldk : (const u16 *)pages[block] + key_offset + (i64)(head / group) * d;
+  };
+  auto value_tile = [&](int block) {
+    return pages == 0 ? v + (i64)block * keys * ldv : (const u16 *)pages[block] + value_offset + (i64)(head / group) * d;
+  };
   int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 
   // The queries pass through the first tile's place into registers.
@@ -31,16 +39,16 @@ DEVICE void attention(const int4 *tiles, const u16 *q, i64 ldq, const u16 *k, i6
 
   float output[D / 8][4] = {}, highest[2] = {-INFINITE, -INFINITE}, sum[2] = {};
   int first = window > 0 && seen > window ? (seen - window) / keys : 0, last = (count + keys - 1) / keys;
-  load_tile<keys, D>(key_tiles, k + (i64)first * keys * ldk, ldk, count - first * keys, d, aligned);
-  load_tile<keys, D>(value_tiles, v + (i64)first * keys * ldv, ldv, count - first * keys, d, aligned);
+  load_tile<keys, D>(key_tiles, key_tile(first), ldk, count - first * keys, d, aligned);
+  load_tile<keys, D>(value_tiles, value_tile(first), ldv, count - first * keys, d, aligned);
   commit_copies();
   float factor = scale * LOG2_E;
   for (int block = first; block < last; block++) {
     int stage = (block - first) % 2;
     if (block + 1 < last) {
       int next = (block + 1) * keys;
-      load_tile<keys, D>(key_tiles + (1 - stage) * keys * PITCH(D), k + next * ldk, ldk, count - next, d, aligned);
-      load_tile<keys, D>(value_tiles + (1 - stage) * keys * PITCH(D), v + next * ldv, ldv, count - next, d, aligned);
+      load_tile<keys, D>(key_tiles + (1 - stage) * keys * PITCH(D), key_tile(block + 1), ldk, count - next, d, aligned);
+      load_tile<keys, D>(value_tiles + (1 - stage) * keys * PITCH(D), value_tile(block + 1), ldv, count - next, d, aligned);
     }
     commit_copies();
     wait_copies<1>();
@@ -104,8 +112,10 @@ DEVICE void attention(const int4 *tiles, const u16 *q, i64 ldq, const u16 *k, i6
 #define ATTENTION(D)                                                                                                     \
   KERNEL(128, 2) attention_forward_##D(const int4 *tiles, const u16 *q, i64 ldq, const u16 *k, i64 ldk, const u16 *v,    \
                                        i64 ldv, u16 *o, i64 ldo, float *lse, i64 lse_stride, int group, int d,           \
-                                       int window, float scale, int aligned) {                                           \
-    attention<D>(tiles, q, ldq, k, ldk, v, ldv, o, ldo, lse, lse_stride, group, d, window, scale, aligned);              \
+                                       int window, float scale, int aligned, const u64 *pages, i64 key_offset,           \
+                                       i64 value_offset) {                                                               \
+    attention<D>(tiles, q, ldq, k, ldk, v, ldv, o, ldo, lse, lse_stride, group, d, window, scale, aligned, pages,        \
+                 key_offset, value_offset);                                                                              \
   }
 ATTENTION(64)
 ATTENTION(96)

@@ -83,6 +83,8 @@ KERNEL(256, 1) move_rows_1(i64 count, i64 width, const u8 *x, i64 ldx, const int
 
 /// Rows `tokens[i]` of bf16 [·, columns] as fp32 rows i.
 KERNEL(256, 1) embed(i64 count, i64 columns, const u16 *table, i64 ld, const int *tokens, float *y, i64 ldy, int aligned) {
+  let_next_begin();
+  wait_for_previous();
   EACH_EIGHT(count, columns) {
     Eight value = load8(table + (i64)tokens[row] * ld + column, columns - column, aligned);
     store8(y + row * ldy + column, value, columns - column, aligned);

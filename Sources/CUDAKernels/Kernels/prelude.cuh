@@ -13,11 +13,61 @@ typedef unsigned long long u64;
 typedef long long i64;
 
 #define DEVICE __device__ __forceinline__
+#define MEMBER __device__ __forceinline__
 /// A kernel of blocks of at most `threads` threads, `blocks` of them at home on one multiprocessor.
 #define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 /// The block's dynamic shared memory, in bytes.
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) u8 name[]
 #define INFINITE __int_as_float(0x7f800000)
+/// A table that all threads read.
+#define CONSTANT static __device__ const
+/// A structure of arguments that stays where the launch put it.
+#define GRID_CONSTANT __grid_constant__
+
+/// Waits until the kernels before in the stream have written what they write; at once where this one was launched after them.
+DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// Lets the next kernel's blocks begin, up to where they wait.
+DEVICE void let_next_begin() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
+/// What is read once: it takes no place in the nearest cache.
+DEVICE uint2 load_once(const uint2 *p) {
+  uint2 r;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
+  return r;
+}
+DEVICE uint4 load_once(const uint4 *p) {
+  uint4 r;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w) : "l"(p));
+  return r;
+}
+/// What is read after it is not read before: registers are not spent on all at once.
+DEVICE void keep_order() { asm volatile("" ::: "memory"); }
+/// Asks for 128 bytes to come into the second cache.
+DEVICE void prefetch_far(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+/// A place in shared memory, counted in bytes.
+typedef u32 shared_place;
+DEVICE shared_place place_of(const void *p) { return (u32)__cvta_generic_to_shared(p); }
+/// Sixteen bytes of shared memory where they are wanted, else anything.
+DEVICE void load_shared_if(uint4 &r, shared_place p, bool wanted) {
+  asm volatile("{\n.reg .pred q;\nsetp.ne.u32 q, %5, 0;\n@q ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n}"
+               : "=r"(r.x), "=r"(r.y), "=r"(r.z), "=r"(r.w)
+               : "r"(p), "r"((u32)wanted));
+}
+/// What another block may have written since this one began.
+DEVICE float load_fresh(const float *p) {
+  float r;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(r) : "l"(p) : "memory");
+  return r;
+}
 
 /// Round to nearest, ties to even.
 DEVICE u16 narrow(float x) {
@@ -64,6 +114,14 @@ DEVICE void multiply_add(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
                "{%0, %1, %2, %3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// c = a · b.
+DEVICE void multiply_first(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+               "{%10, %10, %10, %10};"
+               : "=f"(c[0]), "=f"(c[1]), "=f"(c[2]), "=f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f));
 }
 
 /// Starts copying 16 bytes from global to shared memory, of which only the first `bytes` are read; the rest is zero.

@@ -8,8 +8,28 @@
 KERNEL(1024, 1) rmsnorm_forward(i64 width, const float *x, i64 ldx, const float *gamma, float epsilon, u16 *y, i64 ldy,
                                 float *rstd, u16 *saved, i64 ld_saved, int aligned) {
   __shared__ float room[32];
-  i64 row = blockIdx.x;
+  i64 row = blockIdx.x, at = (i64)threadIdx.x * 8;
   x += row * ldx;
+  // A thread's elements of a row that is no wider stay in registers; γ is there before the row is.
+  int narrow_row = aligned && width % 8 == 0 && width <= (i64)blockDim.x * 8;
+  Eight own = {}, factors = {};
+  if (narrow_row && at < width) factors = load_vector(gamma + at);
+  let_next_begin();
+  wait_for_previous();
+  if (narrow_row) {
+    if (at < width) own = load_vector(x + at);
+    float squares = 0;
+#pragma unroll
+    for (int j = 0; j < 8; j++) squares += own.v[j] * own.v[j];
+    float r = 1.0f / sqrtf(block_sum(squares, room) / (float)width + epsilon);
+    if (threadIdx.x == 0 && rstd != 0) rstd[row] = r;
+    if (at >= width) return;
+    if (saved != 0) store_vector(saved + row * ld_saved + at, own);
+#pragma unroll
+    for (int j = 0; j < 8; j++) own.v[j] *= r * factors.v[j];
+    store_vector(y + row * ldy + at, own);
+    return;
+  }
   float sum = 0;
   EACH_EIGHT(width) {
     Eight value = load8(x + i, width - i, aligned);

@@ -17,7 +17,7 @@ enum BenchCommand: RunnableCommand {
   )
   private static let workload = Option(
     repeated: "workload", aliases: ["w"], "NAME",
-    "What to time, may be repeated: \(standard.joined(separator: ", ")), or with other sizes; all of these when not given."
+    "What to time, may be repeated: \(standard.joined(separator: ", ")), or with other sizes, also decode:8x128 and first-token:2048; those five when not given."
   )
   private static let text = Option<String?>(
     "text", "FILE", "Time the model's tokenizer on a text instead, by one thread; it needs no weights.")
@@ -80,7 +80,7 @@ enum BenchCommand: RunnableCommand {
           of: configuration, for: workloads, arguments[ModelOptions.quantization],
           head: arguments[ModelOptions.head], memory: budget, on: device)
         ?? DeviceSelection.storage(
-          arguments[ModelOptions.quantization], of: configuration, on: device, memory: budget
+          arguments[ModelOptions.quantization]
         ).withHead(arguments[ModelOptions.head].storages(for: configuration, on: device)[0])
       guard arguments[ModelOptions.quantization] == .nf4 else { return automatic }
       return switch arguments[weights] {

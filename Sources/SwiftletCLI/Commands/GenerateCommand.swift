@@ -1,11 +1,16 @@
 import CommandLineParsing
 import JSONValues
+import Models
 import Swiftlet
 
-/// `swiftlet generate`: answers one prompt, streaming.
+/// `swiftlet generate`: answers one prompt, streaming, or several side by side.
 enum GenerateCommand: RunnableCommand {
-  private static let prompt = Option<String?>(
-    "prompt", aliases: ["p"], "TEXT", "What to answer; - reads standard input.")
+  private static let prompt = Option(
+    repeated: "prompt", aliases: ["p"], "TEXT",
+    "What to answer; - reads standard input. Several, by repeating it, are answered side by side.")
+  private static let batchSize = Option(
+    "batch-size", "N", default: 8, in: 1...LanguageModel.mostSequences,
+    "Of several prompts, how many are answered at once; where one ends, the next begins.")
   private static let messages = Option<String?>(
     "messages", "FILE.json", "A whole conversation to answer, instead of --prompt.")
   private static let system = Option<String?>("system", "TEXT", "System message before --prompt.")
@@ -14,10 +19,13 @@ enum GenerateCommand: RunnableCommand {
 
   static let command = Command(
     name: "generate", summary: "Generate text from a prompt.",
-    examples: ["model.gguf --prompt \"Why is the sky blue?\"", "model.gguf --adapter run --prompt Hello --json"],
+    examples: [
+      "model.gguf --prompt \"Why is the sky blue?\"", "model.gguf --adapter run --prompt Hello --json",
+      "phi-4 --device cuda --quantization nf4 --prompt One --prompt Two --batch-size 2",
+    ],
     arguments: [ModelOptions.model.declaration],
     options: [
-      prompt.declaration, messages.declaration, system.declaration, raw.declaration,
+      prompt.declaration, batchSize.declaration, messages.declaration, system.declaration, raw.declaration,
       ModelOptions.chatTemplate.declaration, ModelOptions.adapters.declaration, ModelOptions.strict.declaration,
       ModelOptions.parseSpecial.declaration,
       JSONOption.json.declaration,
@@ -27,8 +35,10 @@ enum GenerateCommand: RunnableCommand {
     let given = try givenPrompt(arguments)
     let asJSON = arguments[JSONOption.json]
     let model = try ModelOptions.load(arguments)
-    let prompt = given.prompt(for: model)
     Interruption.catchSignals()
+    guard given.count == 1, let prompt = given.first?.prompt(for: model) else {
+      return try answer(given.map { $0.prompt(for: model) }, model, arguments)
+    }
     var failure: (any Error)?
     let generation = try readingInput {
       try model.generate(prompt, options: SamplingArguments.options(arguments)) { text in
@@ -43,6 +53,20 @@ enum GenerateCommand: RunnableCommand {
       try StandardOutput.write(JSONValue.object(summary(generation)).serialized() + "\n")
     } else {
       try StandardOutput.write("\n")
+    }
+    if Interruption.isRequested { throw Interruption.error }
+  }
+
+  /// Answers several prompts; each answer is written whole, in the prompts' order.
+  private static func answer(_ prompts: [Prompt], _ model: Model, _ arguments: ParsedArguments) throws {
+    let generations = try readingInput {
+      try model.generate(
+        prompts, options: SamplingArguments.options(arguments), batchSize: arguments[batchSize],
+        onText: { _, _ in !Interruption.isRequested })
+    }
+    for generation in generations {
+      try StandardOutput.write(
+        (arguments[JSONOption.json] ? JSONValue.object(summary(generation)).serialized() : generation.text) + "\n")
     }
     if Interruption.isRequested { throw Interruption.error }
   }
@@ -74,20 +98,26 @@ enum GenerateCommand: RunnableCommand {
     }
   }
 
-  private static func givenPrompt(_ arguments: ParsedArguments) throws -> GivenPrompt {
-    switch (arguments[prompt], arguments[messages]) {
-    case (nil, nil): throw InputFailure("--prompt is missing; give a text, or a conversation with --messages")
-    case (.some, .some): throw InputFailure("--prompt and --messages exclude each other; give one")
-    case (nil, .some(let path)):
+  private static func givenPrompt(_ arguments: ParsedArguments) throws -> [GivenPrompt] {
+    let texts = arguments[prompt]
+    if let path = arguments[messages] {
+      guard texts.isEmpty else { throw InputFailure("--prompt and --messages exclude each other; give one") }
       guard arguments[system] == nil, !arguments[raw] else {
         throw InputFailure("--system and --raw go with --prompt; a conversation says everything itself")
       }
-      return .messages(try Conversation(path: path).messages)
-    case (.some(let text), nil):
-      guard arguments[system] == nil || !arguments[raw] else {
-        throw InputFailure("--raw leaves no place for --system; put the text into --prompt")
-      }
-      return .text(text == "-" ? try TextFiles.text("-") : text, system: arguments[system], raw: arguments[raw])
+      return [.messages(try Conversation(path: path).messages)]
+    }
+    guard !texts.isEmpty else {
+      throw InputFailure("--prompt is missing; give a text, or a conversation with --messages")
+    }
+    guard arguments[system] == nil || !arguments[raw] else {
+      throw InputFailure("--raw leaves no place for --system; put the text into --prompt")
+    }
+    guard texts.count(where: { $0 == "-" }) < 2 else {
+      throw InputFailure("--prompt -: standard input can be read once; give the other prompts as texts")
+    }
+    return try texts.map { text in
+      .text(text == "-" ? try TextFiles.text("-") : text, system: arguments[system], raw: arguments[raw])
     }
   }
 }

@@ -1,0 +1,194 @@
+// The documentation of what this implements stands in `PagedDecoding`.
+// swift-format-ignore-file: AllPublicDeclarationsHaveDocumentation
+
+import CUDADriver
+import Tensors
+
+extension CUDADevice: PagedDecoding {
+  public var pagedDecoding: (any PagedDecoding)? { self }
+  public var isTimed: Bool { timer != nil }
+
+  public func embed(_ tokens: Tensor, _ table: any FrozenMatrix, into x: Tensor) throws {
+    let rows = try weights(of: table)
+    try launch(
+      "embed", .rows(tokens.columns, by: (x.columns + 7) / 8),
+      [
+        tokens.columns.word, x.columns.word, rows.word, rows.rowStride.word, tokens.word, x.word, x.rowStride.word,
+        isAligned(rows, x).word,
+      ])
+  }
+
+  public func store(_ k: Tensor, _ v: Tensor, from begin: Int, in layer: CacheLayer, pages: Tensor) throws {
+    try launch(
+      "cache_store", .rows(k.rows, by: (layer.width + 7) / 8),
+      [
+        k.rows.word, begin.word, layer.width.word, k.word, k.rowStride.word, v.word, v.rowStride.word, pages.word,
+        layer.keys.word, layer.values.word, (isAligned(k, v) && layer.width % 8 == 0).word,
+      ])
+  }
+
+  public func attention(
+    _ q: Tensor, after begin: Int, in layer: CacheLayer, pages: Tensor, _ shape: AttentionShape, into output: Tensor
+  ) throws {
+    let spans = [AttentionSpan(queries: 0..<q.rows, keys: 0..<begin + q.rows)]
+    let cache = Tensor(pages.buffer, rows: 1, columns: layer.width, dtype: .bfloat16)
+    try timer?.begin(.attention)
+    try attend(
+      q, cache, cache, shape, spans, into: output, logSumExp: nil,
+      pages: [pages.word, layer.keys.word, layer.values.word])
+    try timer?.end()
+  }
+
+  public func attentionSplits(length: Int, rows: Int, _ shape: AttentionShape) -> Int {
+    let pages = (min(length, shape.window ?? length) + CachePage.tokens - 1) / CachePage.tokens + 1
+    // Few pages are sooner read than merged.
+    if pages <= 4 { return 1 }
+    let blocks = rows * shape.keyValueHeads * headBlocks(shape).count
+    // A few blocks for every multiprocessor, each with two pages where there are enough.
+    let wanted = max(1, context.multiprocessors * 2 / max(1, blocks))
+    var splits = 1
+    while splits < 64, splits < wanted, splits * 2 <= pages { splits *= 2 }
+    return splits
+  }
+
+  /// Query heads of a block, and blocks of a key head.
+  private func headBlocks(_ shape: AttentionShape) -> (heads: Int, count: Int) {
+    let group = shape.heads / shape.keyValueHeads
+    let heads = group >= 3 ? 4 : group
+    return (heads, (group + heads - 1) / heads)
+  }
+
+  public func attention(
+    _ token: TokenProjections, _ rows: DecodingRows, in layer: CacheLayer, _ shape: AttentionShape, splits: Int,
+    into output: Tensor
+  ) throws {
+    let width = try tileWidth(shape)
+    let count = output.rows
+    let (heads, blocks) = headBlocks(shape)
+    let partial = try scratch(
+      .attentionSplits, byteCount: max(1, count * shape.heads * splits * (width + 2) * 4))
+    let counters = count * shape.keyValueHeads * blocks * 4
+    let done: DeviceBuffer
+    do {
+      let before = moves
+      done = try scratch(.splitsDone, byteCount: max(counters, 1 << 16))
+      // Blocks leave the counters at zero.
+      if moves != before { try zero(Tensor(done, rows: 1, columns: done.byteCount, dtype: .uint8)) }
+    }
+    try timer?.begin(.attention)
+    try launch(
+      "attention_decode_\(width)_\(heads)",
+      Grid(x: shape.keyValueHeads * blocks * splits, y: count, threadsX: 128),
+      structure: [
+        token.q.word, token.k.word, token.v.word, token.q.rowStride.word, token.k.rowStride.word,
+        token.v.rowStride.word, output.word, output.rowStride.word, token.biasQ.word, token.biasK.word,
+        token.biasV.word, token.gammaQ.word, token.gammaK.word, token.cosines.word, token.sines.word,
+        (token.cosines?.columns ?? 0).word, rows.positions.word, rows.pageLists.word, layer.keys.word,
+        layer.values.word, layer.width.word, shape.heads.word, shape.keyValueHeads.word, shape.headDimension.word,
+        (shape.window ?? 0).word, splits.word, UInt64(partial.address), UInt64(done.address),
+        Double(shape.scale).bitPattern, Double(token.epsilon).bitPattern,
+      ])
+    try timer?.end()
+  }
+
+  public func sample(_ logits: Tensor, draws: Tensor, seen: Tensor, into tokens: Tensor) throws {
+    var threads = 32
+    while threads < 512, threads * 16 < logits.columns { threads *= 2 }
+    try launch(
+      "sample", Grid(x: logits.rows, threadsX: threads),
+      [
+        logits.columns.word, logits.word, logits.rowStride.word, draws.word, seen.word, (seen.rowStride / 4).word,
+        tokens.word,
+      ])
+  }
+
+  // MARK: Recording
+
+  public func record(_ work: () throws -> Void) throws -> any RecordedWork {
+    try context.enter()
+    // 2: what other threads do meanwhile concerns nobody.
+    try context.check(context.driver.pointee.beginCapture(context.stream, 2), "recording a step")
+    // What lies in the place for opened matrices now does not lie there when the recording runs, and the other way round.
+    openGroup = nil
+    let result = Result(catching: work)
+    openGroup = nil
+    var graph: UnsafeMutableRawPointer?
+    let code = context.driver.pointee.endCapture(context.stream, &graph)
+    defer { if let graph { _ = context.driver.pointee.destroyGraph(graph) } }
+    try result.get()
+    try context.check(code, "recording a step")
+    guard let graph else { throw DeviceError("the driver recorded no step") }
+    var executable: UnsafeMutableRawPointer?
+    try context.check(context.driver.pointee.instantiateGraph(&executable, graph, 0), "making a step of a recording")
+    guard let executable else { throw DeviceError("the driver made no step of a recording") }
+    return CUDARecording(executable, self)
+  }
+
+  public func makeExchange(byteCount: Int) throws -> any HostExchange {
+    try CUDAExchange(
+      Tensor(try allocate(byteCount: byteCount), rows: 1, columns: byteCount, dtype: .uint8), context)
+  }
+}
+
+/// A graph of the driver.
+private final class CUDARecording: RecordedWork {
+  private let executable: UnsafeMutableRawPointer
+  private let context: CUDAContext
+  private weak var device: CUDADevice?
+
+  init(_ executable: UnsafeMutableRawPointer, _ device: CUDADevice) {
+    self.executable = executable
+    self.device = device
+    context = device.context
+  }
+
+  deinit {
+    context.enterForRelease()
+    _ = context.driver.pointee.synchronize(context.stream)
+    _ = context.driver.pointee.destroyExecutable(executable)
+  }
+
+  func run() throws {
+    try context.enter()
+    device?.openGroup = nil
+    try context.check(context.driver.pointee.launchGraph(executable, context.stream), "running a recorded step")
+  }
+}
+
+private final class CUDAExchange: HostExchange {
+  let host: UnsafeMutableRawPointer
+  let tensor: Tensor
+  private let context: CUDAContext
+
+  init(_ tensor: Tensor, _ context: CUDAContext) throws {
+    var address: UnsafeMutableRawPointer?
+    try context.check(
+      context.driver.pointee.allocateHost(&address, tensor.byteCount, 0), "pinning \(tensor.byteCount) bytes of memory")
+    guard let address else { throw DeviceError("the driver pinned no memory") }
+    host = address
+    self.tensor = tensor
+    self.context = context
+  }
+
+  deinit {
+    context.enterForRelease()
+    _ = context.driver.pointee.synchronize(context.stream)
+    _ = context.driver.pointee.releaseHost(host)
+  }
+
+  func send(_ range: Range<Int>) throws {
+    try context.enter()
+    try context.check(
+      context.driver.pointee.copyIn(
+        UInt64(tensor.address) + UInt64(range.lowerBound), host + range.lowerBound, range.count, context.stream),
+      "copying to the GPU")
+  }
+
+  func receive(_ range: Range<Int>) throws {
+    try context.enter()
+    try context.check(
+      context.driver.pointee.copyOut(
+        host + range.lowerBound, UInt64(tensor.address) + UInt64(range.lowerBound), range.count, context.stream),
+      "copying from the GPU")
+  }
+}

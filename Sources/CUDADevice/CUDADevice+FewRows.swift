@@ -1,0 +1,184 @@
+import CUDADriver
+import Tensors
+
+// Products of a few rows, as decoding has them, read the weights once and never open them.
+extension CUDADevice {
+  /// Matrices that one launch multiplies.
+  private struct Parts {
+    var indices: [Int]
+    var isInNF4: Bool
+    /// The most rows with which this is faster than to open the matrices and multiply them as any others: 16 cost one reading.
+    var mostRows: Int { isInNF4 ? 32 : 16 }
+    /// The map of NF4's absmax codes.
+    var map: Tensor?
+  }
+
+  /// y of each projection, and silu(gate) · up in `activation` where the two projections are gate and up; false where a matrix
+  /// is kept in a way that wants it opened, or an adapter learns.
+  func linearOfFewRows(
+    _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], accumulate: Bool = false,
+    activation: Tensor? = nil
+  ) throws -> Bool {
+    guard (1...32).contains(x.rows), x.columns % 64 == 0, isAligned(x), (1...3).contains(projections.count),
+      // What learns goes through whole tiles of rows, forward as backward.
+      x.rows < rowAlignment || projections.allSatisfy({ $0.lowRank?.gradientA == nil && $0.gradient == nil }),
+      outputs.allSatisfy({ $0.dtype == outputs[0].dtype }),
+      let launches = try launches(of: projections), launches.allSatisfy({ x.rows <= $0.mostRows }),
+      activation == nil || launches.count == 1
+    else { return false }
+    try multiplyAdapters(x, projections, lowRank)
+    for parts in launches {
+      try multiplyFewRows(x, parts, projections, outputs, lowRank, accumulate, activation)
+    }
+    return true
+  }
+
+  /// Which matrices go together; nil where one cannot be read where it lies.
+  private func launches(of projections: [Projection]) throws -> [Parts]? {
+    var launches: [Parts] = []
+    for (index, projection) in projections.enumerated() {
+      var parts: Parts
+      switch try own(projection.matrix).stored(on: self) {
+      case .nf4(let matrix):
+        guard case .nested(_, _, let map, _, _) = matrix.absmax, isAligned(matrix.codes) else { return nil }
+        parts = Parts(indices: [index], isInNF4: true, map: map)
+      case .int8: return nil
+      case .operands(let tensor):
+        guard isAligned(tensor) else { return nil }
+        parts = Parts(indices: [index], isInNF4: false)
+      }
+      if let last = launches.last, last.isInNF4 == parts.isInNF4, last.map?.address == parts.map?.address {
+        parts.indices = last.indices + parts.indices
+        launches.removeLast()
+      }
+      launches.append(parts)
+    }
+    return launches
+  }
+
+  /// x · Aᵀ of every adapter.
+  private func multiplyAdapters(_ x: Tensor, _ projections: [Projection], _ lowRank: [Tensor?]) throws {
+    var words: [UInt64] = []
+    var (rank, isAligned) = (0, isAligned(x))
+    for (projection, s) in zip(projections, lowRank) {
+      guard let pair = projection.lowRank, let s else { continue }
+      assert(pair.a.isDense)
+      words += [pair.a.word, pair.rank.word, s.word, s.rowStride.word]
+      rank += pair.rank
+      isAligned = isAligned && self.isAligned(pair.a)
+    }
+    guard rank > 0 else { return }
+    words += [UInt64](repeating: 0, count: 12 - words.count)
+    try launch(
+      "rows_adapters", Grid(x: rank, threadsX: 256),
+      structure: words + [x.columns.word, x.rows.word, x.word, x.rowStride.word, UInt64(isAligned ? 1 : 0)])
+  }
+
+  private func multiplyFewRows(
+    _ x: Tensor, _ parts: Parts, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?],
+    _ accumulate: Bool, _ activation: Tensor?
+  ) throws {
+    var words: [UInt64] = []
+    var rows: [Int] = []
+    for index in parts.indices {
+      let pair = lowRank[index] == nil ? nil : projections[index].lowRank
+      assert(pair?.scaledB.isDense ?? true)
+      rows.append(projections[index].outputs)
+      switch try own(projections[index].matrix).stored(on: self) {
+      case .nf4(let matrix):
+        guard case .nested(let codes, let nested, _, let offset, let first) = matrix.absmax else { return }
+        words += [
+          matrix.rows.word, matrix.codes.word, 0, codes.word, nested.word, offset.word, first.word,
+        ]
+      case .int8: return
+      case .operands(let tensor):
+        words += [tensor.rows.word, tensor.word, tensor.rowStride.word, 0, 0, 0, 0]
+      }
+      let s = pair == nil ? nil : lowRank[index]
+      words += [
+        (pair?.scaledB).word, s.word, (s?.rowStride ?? 0).word, (pair?.rank ?? 0).word, outputs[index].word,
+        outputs[index].rowStride.word,
+      ]
+    }
+    words += [UInt64](repeating: 0, count: (3 - parts.indices.count) * 13)
+    let work = FewRows(
+      rows: rows, columns: x.columns, batch: x.rows, isPaired: activation != nil, isInNF4: parts.isInNF4,
+      context: context)
+    var partial: DeviceBuffer?
+    if work.slices > 1 {
+      partial = try scratch(.rowSlices, byteCount: work.slices * x.rows * rows.reduce(0, +) * 4)
+    }
+    words += [
+      parts.indices.count.word, x.columns.word, x.rows.word, x.word, x.rowStride.word, parts.map.word,
+      work.slice.word, work.slices.word, UInt64(partial?.address ?? 0),
+      UInt64(outputs[0].dtype == .float32 ? 1 : 0), UInt64(accumulate ? 1 : 0), activation.word,
+      (activation?.rowStride ?? 0).word,
+    ]
+    try launch(
+      work.kernel, work.grid, sharedBytes: work.sharedBytes,
+      structure: words)
+    guard work.slices > 1 else { return }
+    let columns = activation == nil ? rows.reduce(0, +) : rows[0]
+    try launch("rows_sum", Grid(x: (columns + 255) / 256, y: x.rows, threadsX: 256), structure: words)
+  }
+}
+
+/// How a product of a few rows is divided among blocks.
+private struct FewRows {
+  /// Eights of rows of x that a block takes at once.
+  var halves: Int
+  /// Blocks of 64 columns that a thread block takes, and how many such slices there are.
+  var slice: Int
+  var slices: Int
+  var sharedBytes: Int
+  var grid: CUDADevice.Grid
+  var kernel: String
+
+  init(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {
+    halves = batch > 8 ? 2 : 1
+    let atOnce = min(batch, 16)
+    let passes = (batch + 15) / 16
+    let blocks = columns / 64
+    // Tables of codes and of absmax, zeros behind x, two sets of the warps' sums.
+    let fixed = (isInNF4 ? (65 << 10) + 16 + 512 * atOnce : 0) + 2 * 8 * 8 * halves * 8 * 4
+    /// Bytes for x where `count` blocks share a multiprocessor.
+    func room(_ count: Int) -> Int {
+      min(context.sharedMemory, context.multiprocessorMemory / count - 1024) - fixed
+    }
+    let whole = atOnce * columns * 2
+    // Two, as their registers allow, with a part of x where not all of it fits.
+    let together = room(2) >= min(whole, 8 << 10) || room(1) < 128 * atOnce ? 2 : 1
+    let fits = max(1, room(together) / (atOnce * 128))
+    slices = (blocks + fits - 1) / fits
+    slice = (blocks + slices - 1) / slices
+    slices = (blocks + slice - 1) / slice
+    kernel = "rows_bf16_\(halves * 8)"
+    if isInNF4 {
+      // How many blocks a warp reads at once: so many that few of the last are none of its own.
+      let share = (slice + 7) / 8
+      let one = (share + 4) / 5 * 5 <= (share + 3) / 4 * 4 ? "1_5" : "1_4"
+      kernel = "rows_nf4_\(batch == 1 ? one : halves == 1 ? "8_4" : "16_2")"
+    }
+    sharedBytes = fixed + atOnce * slice * 128
+    let tiles = rows.map { ($0 + 7) / 8 }
+    let units = isPaired ? tiles[0] : tiles.reduce(0, +)
+    let resident = max(1, context.multiprocessors * together / (slices * passes))
+    grid = CUDADevice.Grid(x: min(units, resident), y: slices * passes, threadsX: 256)
+  }
+}
+
+extension CUDADevice {
+  /// Gate, up and their activation: one product where there are few rows.
+  public func linearSwiGLU(
+    _ x: Tensor, _ gateUp: [Projection], gate: Tensor, up: Tensor, lowRank: [Tensor?], into activation: Tensor,
+    dropout: DropoutKey?
+  ) throws {
+    if dropout == nil, gate.columns == up.columns,
+      try linearOfFewRows(x, gateUp, [gate, up], lowRank, activation: activation)
+    {
+      return
+    }
+    try linear(x, gateUp, into: [gate, up], lowRank: lowRank, accumulate: false, dropout: dropout)
+    try swiGLU(gate, up, into: activation)
+  }
+}

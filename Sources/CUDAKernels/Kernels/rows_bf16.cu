@@ -1,0 +1,173 @@
+// Products of a few rows with matrices in bf16, whose columns are a multiple of 64; A's products; sums of slices.
+#include "rows.cuh"
+
+/// Two fragments of x: rows g and, of the second half, g + 8 at a block's piece; zero beyond the batch.
+template <int HALVES> DEVICE void load_x_fragment(uint4 (&f)[2], const u16 *x, int piece, int batch, int g, int t) {
+#pragma unroll
+  for (int half = 0; half < 2; half++) {
+    f[half] = make_uint4(0, 0, 0, 0);
+    int n = g + 8 * half;
+    if (half < HALVES && n < batch) f[half] = *(const uint4 *)(x + ((piece * batch + n) * 4 + t) * 8);
+  }
+}
+
+/// What a lane reads of two blocks of a row: 16 columns of each.
+struct WeightItem {
+  uint4 weights[4];
+};
+struct WeightCursor {
+  int tile, step;
+  const u16 *weights;
+};
+
+template <int HALVES> DEVICE void rows_bf16(const RowProducts &p) {
+  DYNAMIC_SHARED(memory);
+  float *sums = (float *)memory;
+  u16 *x = (u16 *)(sums + 2 * row_warps * 8 * HALVES * tile_rows);
+  int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, g = lane / 4, t = lane % 4;
+  int passes = (int)(p.batch + 8 * HALVES - 1) / (8 * HALVES);
+  int slice = (int)blockIdx.y / passes, n0 = (int)blockIdx.y % passes * 8 * HALVES, row_blocks = (int)p.columns / block_columns;
+  int batch = (int)p.batch - n0 < 8 * HALVES ? (int)p.batch - n0 : 8 * HALVES;
+  int length = (int)p.slice, slice_begin = slice * length,
+      slice_end = slice_begin + length < row_blocks ? slice_begin + length : row_blocks;
+  int count = slice_end - slice_begin, begin = slice_begin + count * warp / row_warps,
+      end = slice_begin + count * (warp + 1) / row_warps;
+  int steps = ((count + row_warps - 1) / row_warps + 1) / 2;
+  int tiles = tiles_of_block(p), items = tiles * steps;
+
+  auto enter = [&](WeightCursor &c) {
+    RowTile tile = tile_of_block(p, c.tile);
+    const RowPart &part = p.part[tile.part];
+    i64 row = tile.row + g < (int)part.rows ? tile.row + g : part.rows - 1;
+    c.weights = (const u16 *)part.weights + row * part.stride + t * 8;
+  };
+  auto load = [&](WeightItem &item, WeightCursor &c) {
+    int block = begin + c.step * 2;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      item.weights[i] = make_uint4(0, 0, 0, 0);
+      if (block + i / 2 < end)
+        item.weights[i] = load_once((const uint4 *)(c.weights + (block + i / 2) * block_columns + i % 2 * 32));
+    }
+    if (++c.step == steps) {
+      c.step = 0;
+      if (++c.tile < tiles) enter(c);
+    }
+  };
+
+  enum { depth = 2 };
+  WeightItem ring[depth];
+  WeightCursor reading = {};
+  if (tiles > 0) enter(reading);
+#pragma unroll
+  for (int i = 0; i < depth; i++)
+    if (i < items) load(ring[i], reading);
+  let_next_begin();
+  wait_for_previous();
+  load_x(p, x, slice_begin, count, n0, batch, [](int piece) { return piece; });
+  __syncthreads();
+
+  float total[4] = {}, gate = 0;
+  int step = 0, turn = 0;
+  int index = 0;
+  RowTile tile = tile_of_block(p, 0);
+  float old = tiles > 0 ? old_of_tile(p, tile, n0, batch) : 0.0f;
+  for (int first = 0; first < items; first += depth) {
+#pragma unroll
+    for (int u = 0; u < depth; u++) {
+      if (first + u >= items) break;
+      WeightItem &item = ring[u];
+      int block = begin + step * 2;
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        if (block + i / 2 >= end) break;
+        uint4 f[2], w = item.weights[i];
+        load_x_fragment<HALVES>(f, x, (block - slice_begin) * 2 + i, batch, g, t);
+        u32 low[4] = {f[0].x, f[1].x, f[0].y, f[1].y}, high[4] = {f[0].z, f[1].z, f[0].w, f[1].w};
+        multiply_add(total, low, w.x, w.y);
+        multiply_add(total, high, w.z, w.w);
+      }
+      if (first + u + depth < items) load(item, reading);
+      if (++step < steps) continue;
+      step = 0;
+      float *mine = sums + turn * (row_warps * 8 * HALVES * tile_rows) + warp * (8 * HALVES * tile_rows);
+      *(float2 *)(mine + g * tile_rows + 2 * t) = make_float2(total[0], total[1]);
+      if (HALVES > 1) *(float2 *)(mine + (g + 8) * tile_rows + 2 * t) = make_float2(total[2], total[3]);
+      total[0] = total[1] = total[2] = total[3] = 0;
+      __syncthreads();
+      add_warps<HALVES>(
+          p, tile, sums + turn * (row_warps * 8 * HALVES * tile_rows), n0, batch, slice, old, gate);
+      turn = 1 - turn;
+      if (++index == tiles) break;
+      tile = tile_of_block(p, index);
+      old = old_of_tile(p, tile, n0, batch);
+    }
+  }
+}
+
+KERNEL(256, 2) rows_bf16_8(const GRID_CONSTANT RowProducts p) { rows_bf16<1>(p); }
+KERNEL(256, 2) rows_bf16_16(const GRID_CONSTANT RowProducts p) { rows_bf16<2>(p); }
+
+/// The slices' sums, added up in their order. Grid: x over rows of W, of gate alone where the parts are gate and up; y over rows
+/// of x.
+KERNEL(256, 4) rows_sum(const GRID_CONSTANT RowProducts p) {
+  let_next_begin();
+  wait_for_previous();
+  i64 at = (i64)blockIdx.x * row_threads + threadIdx.x, total = p.part[0].rows, row = at;
+  if (p.parts > 1) total += p.part[1].rows;
+  if (p.parts > 2) total += p.part[2].rows;
+  i64 most = p.activation != 0 ? p.part[0].rows : total;
+  if (at >= most) return;
+  int part = 0;
+  if (row >= p.part[0].rows) row -= p.part[0].rows, part = 1;
+  if (part == 1 && row >= p.part[1].rows) row -= p.part[1].rows, part = 2;
+  for (i64 n = blockIdx.y; n < p.batch; n += gridDim.y) {
+    float gate = 0;
+    for (int again = 0; again < (p.activation != 0 ? 2 : 1); again++) {
+      const float *from = p.partial + n * total + at + again * p.part[0].rows;
+      float value = 0;
+      for (i64 slice = 0; slice < p.slices; slice++) value += from[slice * p.batch * total];
+      finish_row(p, part + again, row, n, value, old_value(p, part + again, row, n), gate);
+    }
+  }
+}
+
+/// A of one adapter of a group.
+struct AdapterPart {
+  const u16 *a;
+  i64 rank;
+  u16 *s;
+  i64 ld_s;
+};
+struct AdapterInputs {
+  AdapterPart part[3];
+  i64 columns, batch;
+  const u16 *x;
+  i64 ldx, aligned;
+};
+
+/// s = x · Aᵀ of every adapter of a group: one block per row of an A.
+KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
+  __shared__ float room[32];
+  i64 row = blockIdx.x;
+  int part = 0;
+  if (row >= p.part[0].rank) row -= p.part[0].rank, part = 1;
+  if (part == 1 && row >= p.part[1].rank) row -= p.part[1].rank, part = 2;
+  const AdapterPart &to = p.part[part];
+  const u16 *a = to.a + row * p.columns;
+  let_next_begin();
+  wait_for_previous();
+  // Few rows of x: the block's threads share each; many: each warp has its own.
+  int together = p.batch < 8, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+  for (i64 n = together ? 0 : warp; n < p.batch; n += together ? 1 : row_warps) {
+    const u16 *x = p.x + n * p.ldx;
+    float sum = 0;
+    for (i64 c = (together ? (i64)threadIdx.x : lane) * 8; c < p.columns; c += (together ? 256 : 32) * 8) {
+      Eight one = load8(a + c, p.columns - c, (int)p.aligned), two = load8(x + c, p.columns - c, (int)p.aligned);
+#pragma unroll
+      for (int i = 0; i < 8; i++) sum += one.v[i] * two.v[i];
+    }
+    sum = together ? block_sum(sum, room) : warp_sum(sum);
+    if ((together ? (int)threadIdx.x : lane) == 0) to.s[n * to.ld_s + row] = narrow(sum);
+  }
+}

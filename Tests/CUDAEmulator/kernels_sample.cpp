@@ -1,0 +1,5 @@
+#include "emulation.h"
+
+#include "sample.cu"
+
+EMULATED(sample)
