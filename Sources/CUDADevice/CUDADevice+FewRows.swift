@@ -23,6 +23,7 @@ extension CUDADevice {
       // What learns goes through whole tiles of rows, forward as backward.
       x.rows < rowAlignment || projections.allSatisfy({ $0.lowRank?.gradientA == nil && $0.gradient == nil }),
       outputs.allSatisfy({ $0.dtype == outputs[0].dtype }),
+      projections.allSatisfy({ $0.lowRank.map { $0.a.isDense && $0.scaledB.isDense } ?? true }),
       let launches = try launches(of: projections), launches.allSatisfy({ x.rows <= $0.mostRows }),
       activation == nil || launches.count == 1
     else { return false }
@@ -62,7 +63,6 @@ extension CUDADevice {
     var (rank, isAligned) = (0, isAligned(x))
     for (projection, s) in zip(projections, lowRank) {
       guard let pair = projection.lowRank, let s else { continue }
-      assert(pair.a.isDense)
       words += [pair.a.word, pair.rank.word, s.word, s.rowStride.word]
       rank += pair.rank
       isAligned = isAligned && self.isAligned(pair.a)
@@ -82,7 +82,6 @@ extension CUDADevice {
     var rows: [Int] = []
     for index in parts.indices {
       let pair = lowRank[index] == nil ? nil : projections[index].lowRank
-      assert(pair?.scaledB.isDense ?? true)
       rows.append(projections[index].outputs)
       switch try own(projections[index].matrix).stored(on: self) {
       case .nf4(let matrix):
@@ -101,9 +100,14 @@ extension CUDADevice {
       ]
     }
     words += [UInt64](repeating: 0, count: (3 - parts.indices.count) * 13)
-    let work = FewRows(
-      rows: rows, columns: x.columns, batch: x.rows, isPaired: activation != nil, isInNF4: parts.isInNF4,
-      context: context)
+    let one =
+      x.rows == 1 && parts.isInNF4
+      ? FewRows(one: rows, columns: x.columns, isPaired: activation != nil, context: context) : nil
+    let work =
+      one
+      ?? FewRows(
+        rows: rows, columns: x.columns, batch: x.rows, isPaired: activation != nil, isInNF4: parts.isInNF4,
+        context: context)
     var partial: DeviceBuffer?
     if work.slices > 1 {
       partial = try scratch(.rowSlices, byteCount: work.slices * x.rows * rows.reduce(0, +) * 4)
@@ -134,6 +138,27 @@ private struct FewRows {
   var grid: CUDADevice.Grid
   var kernel: String
 
+  /// One row with matrices in NF4: no part of x and of its columns is left to other blocks; nil where x does not fit.
+  init?(one rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
+    halves = 1
+    (slice, slices) = (columns / 64, 1)
+    // Tables of codes and of absmax, the warps' room, x to whole steps of the warps.
+    sharedBytes = (65 << 10) + 128 + (columns + 1023) / 1024 * 2048
+    guard sharedBytes <= context.sharedMemory else { return nil }
+    let together = 2 * (sharedBytes + 1024) <= context.multiprocessorMemory ? 2 : 1
+    let units = isPaired ? rows[0] : rows.reduce(0) { $0 + ($1 + 1) / 2 }
+    let blocks = min(units, context.multiprocessors * together)
+    // Warps of a block, so that few of them have nothing to do in the last round: of nearly equal numbers the larger.
+    func share(_ warps: Int) -> Double {
+      let rounds = (units + blocks * warps - 1) / (blocks * warps)
+      return Double(units) / Double(rounds * blocks * warps)
+    }
+    var warps = 10
+    for fewer in stride(from: 9, through: 7, by: -1) where share(fewer) > share(warps) + 0.02 { warps = fewer }
+    kernel = "rows_nf4_one"
+    grid = CUDADevice.Grid(x: blocks, threadsX: warps * 32)
+  }
+
   init(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {
     halves = batch > 8 ? 2 : 1
     let atOnce = min(batch, 16)
@@ -154,7 +179,8 @@ private struct FewRows {
     slices = (blocks + slice - 1) / slice
     kernel = "rows_bf16_\(halves * 8)"
     if isInNF4 {
-      // How many blocks a warp reads at once: so many that few of the last are none of its own.
+      // How many blocks a warp reads at once: so many that few of the last are none of its own. One row comes here where
+      // its own kernel has no room.
       let share = (slice + 7) / 8
       let one = (share + 4) / 5 * 5 <= (share + 3) / 4 * 4 ? "1_5" : "1_4"
       kernel = "rows_nf4_\(batch == 1 ? one : halves == 1 ? "8_4" : "16_2")"

@@ -61,6 +61,9 @@ static const char rows_bf16[] = {
 static const char rows_nf4[] = {
 #embed "Kernels/rows_nf4.cu"
   , 0};
+static const char rows_one[] = {
+#embed "Kernels/rows_one.cu"
+  , 0};
 static const char sample[] = {
 #embed "Kernels/sample.cu"
   , 0};
@@ -89,6 +92,7 @@ static const sl_kernel_source sources[] = {
   {"rope.cu", rope},
   {"rows_bf16.cu", rows_bf16},
   {"rows_nf4.cu", rows_nf4},
+  {"rows_one.cu", rows_one},
   {"sample.cu", sample},
   {"swiglu.cu", swiglu},
   {nullptr, nullptr},

@@ -134,6 +134,8 @@ final class Trial {
     } else {
       try values.withUnsafeMutableBytes { try device.download(tensor, to: $0) }
     }
+    // Errors of a few values need not level out.
+    let bound = bound == Bounds.rounded && values.count < 32 ? Bounds.fewRounded : bound
     outputs.append(Output(name: name, values: values, bound: bound))
   }
 

@@ -100,6 +100,20 @@ static inline int atomicAdd(int *p, int value) {
 }
 static inline uint2 load_once(const uint2 *p) { return *p; }
 static inline uint4 load_once(const uint4 *p) { return *p; }
+union Halves {
+  _Float16 half[2];
+  u32 bits;
+};
+static inline u32 pair_of_halves(float low, float high) { return Halves{{(_Float16)low, (_Float16)high}}.bits; }
+static inline u32 multiply_add_halves(u32 a, u32 b, u32 c) {
+  Halves x = {.bits = a}, y = {.bits = b}, z = {.bits = c};
+  for (int i = 0; i < 2; i++) z.half[i] = (_Float16)((float)x.half[i] * (float)y.half[i] + (float)z.half[i]);
+  return z.bits;
+}
+static inline u32 multiply_halves(u32 a, u32 b) { return multiply_add_halves(a, b, 0); }
+static inline u32 add_halves(u32 a, u32 b) { return multiply_add_halves(a, pair_of_halves(1, 1), b); }
+static inline float low_half(u32 a) { return (float)Halves{.bits = a}.half[0]; }
+static inline float high_half(u32 a) { return (float)Halves{.bits = a}.half[1]; }
 static inline float load_fresh(const float *p) { return *p; }
 
 struct MatrixLane {

@@ -94,9 +94,8 @@ DEVICE float old_value(const RowProducts &p, int part, i64 row, i64 n) {
 }
 
 /// Writes an element of y; `gate`: of the same row and place, where the parts are gate and up.
-DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float value, float old, float &gate) {
+DEVICE void write_row(const RowProducts &p, int part, i64 row, i64 n, float value, float &gate) {
   const RowPart &to = p.part[part];
-  value = adapted(to, row, n, value) + old;
   if (p.is_float) {
     ((float *)to.y)[n * to.ldy + row] = value;
   } else {
@@ -108,6 +107,11 @@ DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float val
   } else {
     p.activation[n * p.ld_activation + row] = narrow(silu(gate) * value);
   }
+}
+
+/// Writes an element of y; `gate`: of the same row and place, where the parts are gate and up.
+DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float value, float old, float &gate) {
+  write_row(p, part, row, n, adapted(p.part[part], row, n, value) + old, gate);
 }
 
 /// The rows of x that a block multiplies, from shared memory: `HALVES` times 8 at most. `place(piece)`: where a piece of eight
