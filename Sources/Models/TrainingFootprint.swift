@@ -106,7 +106,9 @@ public struct TrainingExtent: Sendable {
   public func scratchByteCount(on device: any Device) -> Int {
     let dropped =
       (adapter?.dropout ?? 0) > 0 ? tokens * (2 * configuration.intermediateSize + 4 * configuration.hiddenSize) : 0
-    return ((device.memory == nil ? 40 : 16) << 20) + dropped
+    // Cosines and sines of every position, beyond those that the rest has room for.
+    let rotation = max(0, tokens * configuration.headDimension * 4 - (8 << 20))
+    return ((device.memory == nil ? 40 : 16) << 20) + dropped + rotation
   }
 
   /// Bytes of a step's activations on the device and on the host.
