@@ -52,20 +52,14 @@ extension CUDADevice: CalibratingDevice {
 
   /// Room for a matrix that is quantized to be looked at, until the next one is.
   private func nf4Trial(rows: Int, columns: Int) throws -> NF4Matrix {
-    guard columns % 8 == 0 else {
-      throw DeviceError("NF4 on a GPU wants rows of a multiple of 8 elements, \(columns) were given")
-    }
+    // Codes, absmax and what that is parts of, each from a multiple of 256 bytes on.
     let blocks = NF4Matrix.blockCount(rows * columns)
-    let nested = NF4Matrix.nestedCount(blocks)
-    let sizes = [rows * columns / 2, blocks, nested * 4, 4].map { ($0 + 255) / 256 * 256 }
-    let buffer = try scratch(.nf4Trial, byteCount: sizes.reduce(0, +))
-    func part(_ index: Int, _ columns: Int, _ dtype: DType) -> Tensor {
-      Tensor(buffer, byteOffset: sizes.prefix(index).reduce(0, +), rows: 1, columns: columns, dtype: dtype)
+    let bytes = rows * columns / 2 + blocks + NF4Matrix.nestedCount(blocks) * 4 + 4 + 4 * 256
+    let buffer = try scratch(.nf4Trial, byteCount: bytes)
+    var used = 0
+    return try makeNF4(rows: rows, columns: columns) { count, dtype in
+      defer { used += Self.allocated(count * dtype.byteCount) }
+      return Tensor(buffer, byteOffset: used, rows: 1, columns: count, dtype: dtype)
     }
-    return NF4Matrix(
-      rows: rows, columns: columns, codes: part(0, rows * columns / 2, .uint8),
-      absmax: .nested(
-        codes: part(1, blocks, .uint8), nested: part(2, nested, .float32), map: try dynamicMap(),
-        offset: part(3, 1, .float32), first: 0))
   }
 }

@@ -107,15 +107,16 @@ final class FrozenMemory {
 }
 
 extension CUDADevice {
-  /// Room for a matrix that is about to be quantized.
-  func makeNF4(rows: Int, columns: Int) throws -> NF4Matrix {
+  /// Room for a matrix that is about to be quantized, in memory of the model's or where `room` gives it: so many elements of a
+  /// type.
+  func makeNF4(
+    rows: Int, columns: Int, in room: ((Int, DType) throws -> Tensor)? = nil
+  ) throws -> NF4Matrix {
     guard columns % 8 == 0 else {
       throw DeviceError("NF4 on a GPU wants rows of a multiple of 8 elements, \(columns) were given")
     }
     let blocks = NF4Matrix.blockCount(rows * columns)
-    func room(_ columns: Int, _ dtype: DType) throws -> Tensor {
-      try frozenMemory.tensor(columns: columns, dtype, on: self)
-    }
+    let room = room ?? { try self.frozenMemory.tensor(columns: $0, $1, on: self) }
     return NF4Matrix(
       rows: rows, columns: columns, codes: try room(rows * columns / 2, .uint8),
       absmax: .nested(

@@ -10,6 +10,9 @@ static const char attention[] = {
 static const char half[] = {
 #embed "Kernels/half.cuh"
   , 0};
+static const char nf4_header[] = {
+#embed "Kernels/nf4.cuh"
+  , 0};
 static const char rows[] = {
 #embed "Kernels/rows.cuh"
   , 0};
@@ -75,6 +78,7 @@ static const sl_kernel_source sources[] = {
   {"prelude.cuh", prelude},
   {"attention.cuh", attention},
   {"half.cuh", half},
+  {"nf4.cuh", nf4_header},
   {"rows.cuh", rows},
   {"adamw.cu", adamw},
   {"adamw8bit.cu", adamw8bit},

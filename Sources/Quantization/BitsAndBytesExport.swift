@@ -45,19 +45,12 @@ public struct BitsAndBytesExport: Sendable {
   public init(of path: String) throws {
     let checkpoint = try Checkpoint.open(path: path)
     self.checkpoint = checkpoint
-    if let tensor = try checkpoint.tensorNames.lazy.map({ try checkpoint.tensor($0) }).first(where: { $0.nf4 != nil }) {
-      throw ModelFileError(
-        path,
-        "this model is quantized already (\(tensor.name) is stored as NF4); give the one with the original weights")
-    }
+    try checkpoint.requireWeightsBesideNF4(path)
     let layout = Self.layout(of: checkpoint)
     architecture = try Conversion.architecture(of: checkpoint, in: layout)
     let type = try Conversion.format(.asStored, checkpoint)
     self.type = type
-    var places: [String: (layer: Int, module: TargetModule)] = [:]
-    for layer in 0..<checkpoint.configuration.layerCount {
-      for module in TargetModule.allCases { places[module.path(layer: layer) + ".weight"] = (layer, module) }
-    }
+    let places = checkpoint.projectionWeights
     let first = try checkpoint.tensor(TargetModule.down.path(layer: 0) + ".weight").format
     earlierQuantization = first.isFloat ? nil : first
     var layers: [LinearLayer] = []

@@ -53,15 +53,8 @@ public struct GGUFTypeChoice: Sendable {
     let export = try GGUFExport(of: path, type: type)
     let checkpoint = try Checkpoint.open(path: path)
     self.checkpoint = checkpoint
-    if let tensor = try checkpoint.tensorNames.lazy.map({ try checkpoint.tensor($0) }).first(where: { $0.nf4 != nil }) {
-      throw ModelFileError(
-        path,
-        "this model is quantized already (\(tensor.name) is stored as NF4); give the one with the original weights")
-    }
-    var places: [String: (layer: Int, module: TargetModule)] = [:]
-    for layer in 0..<checkpoint.configuration.layerCount {
-      for module in TargetModule.allCases { places[module.path(layer: layer) + ".weight"] = (layer, module) }
-    }
+    try checkpoint.requireWeightsBesideNF4(path)
+    let places = checkpoint.projectionWeights
     var layerBytes = 0
     for (tensor, name, format, byteCount) in export.contents {
       let parts = tensor.storedParts

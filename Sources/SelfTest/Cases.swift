@@ -244,11 +244,10 @@ extension Case {
       for index in y.indices {
         try trial.record("y\(index)", y[index], bound: present.isEmpty ? Bounds.rounded : Bounds.twice)
       }
-      let lowRankBound = shape.rows < 16 ? Bounds.fewRounded : Bounds.rounded
-      for case let s? in lowRank { try trial.record("lowRank", s, bound: lowRankBound) }
+      for case let s? in lowRank { try trial.record("lowRank", s, bound: Bounds.rounded) }
       let again = try kept()
       try device.lowRankInput(x, projections, into: again, dropout: key)
-      for case let s? in again { try trial.record("lowRank again", s, bound: lowRankBound) }
+      for case let s? in again { try trial.record("lowRank again", s, bound: Bounds.rounded) }
       guard shape.learns else { return }
 
       let dy = try filled(group(shape.outputs, device.computeType, tail: tail))

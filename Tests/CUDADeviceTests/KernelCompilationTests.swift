@@ -27,7 +27,8 @@ import Testing
 
   @Test func everyKernelFileIsEmbedded() {
     #expect(KernelSource.compiled.count >= 9)
-    #expect(KernelSource.included.map(\.name).sorted() == ["attention.cuh", "half.cuh", "prelude.cuh", "rows.cuh"])
+    #expect(
+      KernelSource.included.map(\.name).sorted() == ["attention.cuh", "half.cuh", "nf4.cuh", "prelude.cuh", "rows.cuh"])
     for source in KernelSource.all { #expect(source.text.hasPrefix("//"), "\(source.name) begins with what it is") }
   }
 

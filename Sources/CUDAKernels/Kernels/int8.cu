@@ -7,11 +7,7 @@ template <class T> DEVICE void quantize(i64 count, const T *x, u8 *codes, float 
   for (i64 eight = (i64)blockIdx.x * blockDim.x + threadIdx.x; eight < eights; eight += (i64)gridDim.x * blockDim.x) {
     i64 first = eight * 8;
     Eight value = load8(x + first, count - first, aligned);
-    float highest = 0;
-#pragma unroll
-    for (int i = 0; i < 8; i++) highest = fmaxf(highest, fabsf(value.v[i]));
-#pragma unroll
-    for (int step = 4; step > 0; step /= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, step));
+    float highest = block_highest(value);
     if (first >= count) continue;
     float factor = highest > 0 ? 127.0f / highest : 0.0f;
     if (threadIdx.x % 8 == 0) scales[eight / 8] = highest / 127.0f;

@@ -4,6 +4,7 @@
 // values[code i] · absmax[i / 64], two codes to a byte, the first in the high half. The absmax values, less their mean, are
 // quantized in blocks of 256 to `map` (ascending, 256 values).
 #include "half.cuh"
+#include "nf4.cuh"
 
 /// fp16 as bf16: y = x.
 KERNEL(256, 1) copy_f16_bf16(i64 rows, i64 columns, const half_bits *x, i64 ldx, float factor, u16 *y, i64 ldy, int aligned) {
@@ -44,11 +45,7 @@ template <class T> DEVICE void quantize(i64 count, const T *x, u8 *codes, float 
   for (i64 eight = (i64)blockIdx.x * blockDim.x + threadIdx.x; eight < eights; eight += (i64)gridDim.x * blockDim.x) {
     i64 first = eight * 8;
     Eight value = load8(x + first, count - first, aligned);
-    float highest = 0;
-#pragma unroll
-    for (int i = 0; i < 8; i++) highest = fmaxf(highest, fabsf(value.v[i]));
-#pragma unroll
-    for (int step = 4; step > 0; step /= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, step));
+    float highest = block_highest(value);
     float factor = highest > 0 ? 1.0f / highest : 0.0f;
     if (threadIdx.x % 8 == 0 && eight / 8 < blocks) absmax[eight / 8] = highest;
 #pragma unroll
@@ -123,13 +120,9 @@ template <class Scale>
 DEVICE void dequantize(i64 rows, i64 columns, const u8 *codes, u16 *y, i64 ldy, int aligned, float *values, Scale scale) {
   // Sixteen values lie in sixteen banks: lanes meet in one only to read the same.
   int thread = (int)(threadIdx.y * blockDim.x + threadIdx.x);
-  const float codebook[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
-                              -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
-                              0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
-                              0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
 #pragma unroll
   for (int i = 0; i < 16; i++)
-    if (thread == i) values[i] = codebook[i];
+    if (thread == i) values[i] = nf4_values[i];
   __syncthreads();
   i64 width = columns / 8;
   for (i64 row = (i64)blockIdx.y * blockDim.y + threadIdx.y; row < rows; row += (i64)gridDim.y * blockDim.y)

@@ -220,6 +220,16 @@ template <class T> DEVICE void store8(T *p, const Eight &x, i64 n, int aligned) 
 
 // MARK: Reductions
 
+/// The largest magnitude of a block of 64 of which eight neighbouring threads have eight each; whole warps ask.
+DEVICE float block_highest(const Eight &value) {
+  float highest = 0;
+#pragma unroll
+  for (int i = 0; i < 8; i++) highest = fmaxf(highest, fabsf(value.v[i]));
+#pragma unroll
+  for (int step = 4; step > 0; step /= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, step));
+  return highest;
+}
+
 DEVICE float warp_sum(float x) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(0xffffffffu, x, step);

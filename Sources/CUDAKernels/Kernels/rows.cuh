@@ -132,6 +132,19 @@ DEVICE float old_of_tile(const RowProducts &p, RowTile tile, int n0, int batch) 
   return n < batch && p.slices == 1 && row < p.part[tile.part].rows ? old_value(p, tile.part, row, n0 + n) : 0.0f;
 }
 
+/// Where the block's warps leave a tile's sums, [warps, 8 · HALVES, 8]: of two such places, in turn, so that one barrier is enough.
+template <int HALVES> DEVICE float *sums_of_turn(float *sums, int turn) {
+  return sums + turn * (row_warps * 8 * HALVES * tile_rows);
+}
+
+/// A warp leaves its sums there, as the tensor cores' fragments have them, and begins anew.
+template <int HALVES> DEVICE void leave_sums(float *sums, int warp, int g, int t, float (&total)[4]) {
+  float *mine = sums + warp * (8 * HALVES * tile_rows);
+  *(float2 *)(mine + g * tile_rows + 2 * t) = make_float2(total[0], total[1]);
+  if (HALVES > 1) *(float2 *)(mine + (g + 8) * tile_rows + 2 * t) = make_float2(total[2], total[3]);
+  total[0] = total[1] = total[2] = total[3] = 0;
+}
+
 /// Adds the warps' sums up and writes what comes out. sums: [warps, 8 · HALVES, 8]. `gate` stays with the thread.
 template <int HALVES>
 DEVICE void add_warps(const RowProducts &p, RowTile tile, const float *sums, int n0, int batch, int slice, float old,

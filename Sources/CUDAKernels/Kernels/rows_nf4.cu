@@ -152,12 +152,10 @@ template <int HALVES, int BLOCKS, int BATCH> DEVICE void rows_nf4(const RowProdu
     }
     if (++step < steps) continue;
     step = 0;
-    float *mine = sums + turn * (row_warps * 8 * HALVES * tile_rows) + warp * (8 * HALVES * tile_rows);
-    *(float2 *)(mine + g * tile_rows + 2 * t) = make_float2(total[0], total[1]);
-    if (HALVES > 1) *(float2 *)(mine + (g + 8) * tile_rows + 2 * t) = make_float2(total[2], total[3]);
-    total[0] = total[1] = total[2] = total[3] = 0;
+    float *left = sums_of_turn<HALVES>(sums, turn);
+    leave_sums<HALVES>(left, warp, g, t, total);
     __syncthreads();
-    add_warps<HALVES>(p, tile, sums + turn * (row_warps * 8 * HALVES * tile_rows), n0, batch, slice, old, gate);
+    add_warps<HALVES>(p, tile, left, n0, batch, slice, old, gate);
     turn = 1 - turn;
     if (++index == tiles) break;
     tile = tile_of_block(p, index);

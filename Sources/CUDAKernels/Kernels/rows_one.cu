@@ -1,11 +1,7 @@
 // The product of one row with matrices in NF4 (see nf4.cu), whose columns are a multiple of 64: what writing one answer waits
 // for. No tensor core helps one row: sums are of f16 pairs, four at a time, then fp32.
+#include "nf4.cuh"
 #include "rows.cuh"
-
-CONSTANT float nf4_values[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f,
-                                 -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
-                                 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f,
-                                 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
 
 /// What a lane reads of two rows: 32 codes of each, their absmax.
 struct OneItem {
