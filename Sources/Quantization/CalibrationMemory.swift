@@ -31,8 +31,10 @@ public struct CalibrationMemory: Sendable, Equatable {
       model.size(of: $0).inputs * model.size(of: $0).inputs
     }
     correlationsOfBlock = rounding == .compensated ? 4 * squares.reduce(0, +) : 0
-    // Two triangles in fp64 and one in fp32.
-    if rounding == .compensated { oneLayer = max(oneLayer, 20 * (squares.max() ?? 0)) }
+    if rounding == .compensated {
+      let widest = TargetModule.allCases.map { model.size(of: $0).inputs }.max() ?? 0
+      oneLayer = max(oneLayer, Compensation.byteCount(inputs: widest, threads: CPUDevice.threadCount))
+    }
   }
 
   /// Bytes when the correlations of so many blocks are collected at once.

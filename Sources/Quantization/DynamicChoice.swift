@@ -32,12 +32,19 @@ extension BitsAndBytesExport {
     onProgress: (Int) throws -> Void = { _ in }
   ) throws {
     self.rounding = rounding
+    // Layers that read one input stand side by side.
+    var (reader, compensation) = (Calibration.Group?.none, Compensation?.none)
     for index in layers.indices where blocks?.contains(layers[index].layer) ?? true {
       let layer = layers[index]
       let plan = tensors[layer.tensor].plan
+      let statistics = calibration?.statistics(layer: layer.layer, layer.modules[0])
+      let group = Calibration.Group(layer: layer.layer, module: Calibration.firstReader(layer.modules[0]))
+      if rounding == .compensated, let statistics, group != reader {
+        compensation = nil
+        (reader, compensation) = (group, try Compensation(statistics))
+      }
       let matrix = try NF4Matrix(
-        StackedRows(plan.parts, name: layer.name), rounding,
-        calibration?.statistics(layer: layer.layer, layer.modules[0]))
+        StackedRows(plan.parts, name: layer.name), rounding, statistics, compensation)
       for part in plan.parts { part.releasePages() }
       if let calibration {
         let sensitivity = layer.modules.reduce(0.0) {

@@ -15,8 +15,12 @@ struct NF4Matrix: Sendable {
 
   /// Quantizes the rows of tensors that lie one above the other.
   ///
-  /// - Parameter statistics: of the inputs; without them, and where blocks do not fit rows, everything goes to the nearest.
-  init(_ rows: StackedRows, _ rounding: Rounding, _ statistics: InputStatistics?) throws {
+  /// - Parameters:
+  ///   - statistics: of the inputs; without them, and where blocks do not fit rows, everything goes to the nearest.
+  ///   - compensation: of the same inputs, for `Rounding.compensated`.
+  init(
+    _ rows: StackedRows, _ rounding: Rounding, _ statistics: InputStatistics?, _ compensation: Compensation? = nil
+  ) throws {
     let width = rows.width
     guard width % NF4Encoder.blockLength == 0 else {
       var (encoder, bytes) = (NF4Encoder(), [UInt8]())
@@ -41,10 +45,10 @@ struct NF4Matrix: Sendable {
           sl_search_absmax(values, Int64(count * width), Int64(width), statistics.moments, target)
         })
     }
-    let compensation = rounding == .compensated ? try statistics.flatMap { try Compensation($0) } : nil
     let (scales, nearestScales) = (chosen.decoded, nearest.decoded)
     let isNearest = rounding == .nearest || statistics == nil
-    let pieces = rows.pieces
+    // The triangle is read once for each piece.
+    let pieces = compensation == nil ? rows.pieces : rows.pieces(atLeast: 16)
     let sums = PieceSums(pieces.count)
     var bytes = [UInt8](repeating: 0, count: rows.count * width / 2)
     try bytes.withUnsafeMutableBufferPointer { bytes in
@@ -84,9 +88,7 @@ struct NF4Matrix: Sendable {
     codes = bytes
     absmax = chosen
     let total = sums.total
-    guard total.after.isFinite, total.before.isFinite else {
-      throw ModelFileError(rows.path, "\(rows.name): there is no memory to compensate errors; take --rounding searched")
-    }
+    guard total.after.isFinite, total.before.isFinite else { throw Compensation.noMemory }
     errorRatio = isNearest || !(total.before > 0) ? 1 : total.after / total.before
     relativeError = total.squares > 0 ? total.errors / total.squares : 0
   }

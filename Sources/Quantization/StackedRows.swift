@@ -18,8 +18,11 @@ struct StackedRows: Sendable {
   var path: String { parts.first?.file.path ?? "" }
 
   /// Ranges of rows, none of which crosses from one tensor to another, small enough for a core's cache.
-  var pieces: [Range<Int>] {
-    let length = max(1, 65_536 / width)
+  var pieces: [Range<Int>] { pieces(atLeast: 1) }
+
+  /// The same with more rows where rows are long.
+  func pieces(atLeast rows: Int) -> [Range<Int>] {
+    let length = max(rows, 65_536 / width)
     var pieces: [Range<Int>] = []
     var start = 0
     for part in parts {
@@ -31,7 +34,7 @@ struct StackedRows: Sendable {
     return pieces
   }
 
-  /// The values of one of ``pieces``.
+  /// The values of one of ``pieces``, or of ``pieces(atLeast:)``.
   func decoded(_ rows: Range<Int>) throws -> [Float] {
     var start = 0
     for part in parts {

@@ -68,11 +68,12 @@ import Testing
     let test = try Case()
     let nearest = try NF4Matrix(test.rows, .nearest, test.statistics)
     let searched = try NF4Matrix(test.rows, .searched, test.statistics)
-    let compensated = try NF4Matrix(test.rows, .compensated, test.statistics)
+    let compensation = try #require(try Compensation(test.statistics))
+    let compensated = try NF4Matrix(test.rows, .compensated, test.statistics, compensation)
     #expect(nearest.errorRatio == 1)
     let ratio = try test.diagonalLoss(searched) / test.diagonalLoss(nearest)
     #expect(ratio < 0.97 && abs(searched.errorRatio / ratio - 1) < 1e-3)
-    let damping = try #require(try Compensation(test.statistics)).damping
+    let damping = compensation.damping
     let gain = try test.loss(compensated, damping: damping) / test.loss(nearest, damping: damping)
     #expect(gain < 0.7 && abs(compensated.errorRatio / gain - 1) < 1e-2)
     #expect(try test.loss(compensated, damping: 0) < 0.6 * test.loss(nearest, damping: 0))

@@ -95,15 +95,29 @@ void sl_quantize_nf4_to(const float *source, int64_t count, const float *absmax,
 /// GPTQ's recursion (Frantar et al., 2022) in NF4's code book, with absmax values that stay as they are: columns are
 /// quantized in `order`, and the error of each is made up for by those after it.
 /// - rows: [count, width]; width a multiple of 64. absmax: of each block of them. codes: receives them.
-/// - factor: from `sl_inverse_factor` with the same order.
+/// - factor: the triangle R of `sl_reversed_triangle`, with the same order.
 /// Returns Σ over rows of eᵀ (H + damping) e, where e is what a row has lost; NaN without memory.
 double sl_compensate_nf4(
   int64_t count, int64_t width, const float *rows, const int32_t *order, const float *factor, const float *absmax,
   uint8_t *codes);
 
-/// The upper triangle R, [n, n], with RᵀR = (H + damping · 1)⁻¹, where row i of H stands for column order[i]. Returns 0, -1
-/// without memory, -2 where the matrix is not positive definite.
-int sl_inverse_factor(int64_t n, const float *h, const int32_t *order, double damping, float *factor);
+/// Rows and columns that steps of a factor take at once; n is a multiple of it.
+enum { SL_FACTOR_TILE = 64 };
 
-/// Σ over rows e of `errors` [count, width] of eᵀ (H + damping · 1) e; NaN without memory.
+/// The steps to the upper triangle R, [n, n], with RᵀR = (H + damping · 1)⁻¹, where row i of H stands for column order[i].
+/// This one fills rows `first` to `end` of a lower triangle l, [n, n], from the last column to the first. For each tile of
+/// columns then follow `sl_cholesky_subtract` of all rows from it on, `sl_cholesky_diagonal` and `sl_cholesky_solve` of the
+/// rows below; at the end `sl_inverse_columns` of each tile. Rows, and at the end tiles, are independent of each other.
+void sl_reversed_triangle(
+  int64_t n, const float *h, const int32_t *order, double damping, int64_t first, int64_t end, double *l);
+/// Takes what the columns before `column` hold off the tile's columns of rows `first` to `end`.
+void sl_cholesky_subtract(int64_t n, double *l, int64_t column, int64_t first, int64_t end);
+/// The tile on the diagonal; 0, or -2 where the matrix is not positive definite.
+int sl_cholesky_diagonal(int64_t n, double *l, int64_t column);
+/// The tile's columns of rows `first` to `end`, below the diagonal's.
+void sl_cholesky_solve(int64_t n, double *l, int64_t column, int64_t first, int64_t end);
+/// The inverse of the factor, a tile of its columns, written where R has them; 0, or -1 without memory.
+int sl_inverse_columns(int64_t n, const double *l, int64_t column, float *factor);
+
+/// Σ over rows e of `errors` [count, width], width a multiple of 64, of eᵀ (H + damping · 1) e; NaN without memory.
 double sl_quadratic_error(int64_t count, int64_t width, const float *errors, const float *h, double damping);
