@@ -4,7 +4,7 @@ import Tensors
 /// Pinned memory of the host, and a stream of its own that copies to and from it beside the one that computes.
 final class CUDAHostStore: HostStore {
   private let context: CUDAContext
-  private let byteCount: Int
+  private let byteCounts: [Int]
   private var stream: UnsafeMutableRawPointer?
   private var places: [UnsafeMutableRawPointer] = []
   /// Recorded in the computing stream before a transfer begins.
@@ -12,21 +12,22 @@ final class CUDAHostStore: HostStore {
   /// By place: recorded when its last transfer is over.
   private var ended: [UnsafeMutableRawPointer] = []
 
-  init(_ context: CUDAContext, places count: Int, byteCount: Int) throws {
+  init(_ context: CUDAContext, places byteCounts: [Int]) throws {
     self.context = context
-    self.byteCount = byteCount
+    self.byteCounts = byteCounts
     try context.enter()
     let driver = context.driver.pointee
     try context.check(driver.createStream(&stream, 1), "making a stream")
     // 2: without a time.
     try context.check(driver.createEvent(&ready, 2), "making an event")
-    for place in 0..<count {
+    for (place, byteCount) in byteCounts.enumerated() {
       var address: UnsafeMutableRawPointer?
       let code = driver.allocateHost(&address, max(byteCount, 1), 0)
       guard code == 0, let address else {
         throw DeviceError(
-          "the host gave \(place * byteCount >> 20) MiB of pinned memory, \(count * byteCount >> 20) MiB are needed for what "
-            + "layers keep there: lower --max-seq-length or --batch-size, or raise --memory")
+          "the host gave \(byteCounts[..<place].reduce(0, +) >> 20) MiB of pinned memory, "
+            + "\(byteCounts.reduce(0, +) >> 20) MiB are needed for what layers keep there: lower --max-seq-length or "
+            + "--batch-size, or raise --memory")
       }
       places.append(address)
       var event: UnsafeMutableRawPointer?
@@ -57,8 +58,9 @@ final class CUDAHostStore: HostStore {
   }
 
   private func transfer(_ tensors: [Tensor], _ place: Int, out: Bool) throws {
-    guard let stream, let ready, tensors.reduce(0, { $0 + $1.byteCount }) <= byteCount else {
-      throw DeviceError("a place of \(byteCount) bytes in the host's memory is too small for what a layer keeps")
+    guard let stream, let ready, tensors.reduce(0, { $0 + $1.byteCount }) <= byteCounts[place] else {
+      throw DeviceError(
+        "a place of \(byteCounts[place]) bytes in the host's memory is too small for what a layer keeps")
     }
     try context.enter()
     let driver = context.driver.pointee
@@ -105,7 +107,7 @@ final class CUDAHostStore: HostStore {
 
 extension CUDADevice {
   /// Pinned memory, copied to and from in a stream of its own.
-  public func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore {
-    try CUDAHostStore(context, places: count, byteCount: byteCount)
+  public func makeHostStore(places byteCounts: [Int]) throws -> any HostStore {
+    try CUDAHostStore(context, places: byteCounts)
   }
 }

@@ -30,7 +30,7 @@ final class CUDAMatrixStream: MatrixStream, @unchecked Sendable {
   init(segments: Int, byteCount: Int, places count: Int, on device: CUDADevice) throws {
     segmentCount = segments
     last = segments - 1
-    store = try CUDAHostStore(device.context, places: segments, byteCount: byteCount)
+    store = try CUDAHostStore(device.context, places: [Int](repeating: byteCount, count: segments))
     places = try (0..<count).map { _ in try device.allocate(byteCount: byteCount) }
     holds = [Int?](repeating: nil, count: count)
     isComing = [Bool](repeating: false, count: count)

@@ -31,7 +31,34 @@ public struct ActivationPlan: Sendable, Equatable {
     }
   }
 
-  /// From the first layer on.
+  /// Layers in groups, of which only the first one's input is kept from the forward pass on.
+  ///
+  /// When the backward pass comes to a group, its layers go forward once more from there, and keep what they need until they have
+  /// gone backward, in places that all groups share. The last group is not computed again: it keeps that at once.
+  public struct Grouping: Sendable, Equatable {
+    /// Layers of a group, fewer in the first one where they do not come out even; 1: every layer by itself.
+    public var size: Int
+    /// Of how many of a group's first layers attention's output is kept beside the input; never of its last one.
+    public var attentions: Int
+    /// Whether what a group keeps for itself lies in the host's memory.
+    public var isOnHost: Bool
+
+    /// Groups of `size` layers.
+    public init(_ size: Int, attentions: Int = 0, isOnHost: Bool = false) {
+      self.size = size
+      self.attentions = attentions
+      self.isOnHost = isOnHost
+    }
+
+    /// The groups of `count` layers.
+    public func groups(of count: Int) -> [Range<Int>] {
+      let size = max(1, size)
+      let missing = (size - count % size) % size
+      return stride(from: -missing, to: count, by: size).map { max(0, $0)..<$0 + size }
+    }
+  }
+
+  /// From the first layer on; in groups, only where a group's first layer keeps its input is asked.
   public var layers: [Layer]
   /// What layers beyond the list keep.
   public var rest: LayerMemory
@@ -42,17 +69,20 @@ public struct ActivationPlan: Sendable, Equatable {
   public var tile: Int?
   /// Rows of logits at once; nil: as suits the device.
   public var headRows: Int?
+  /// How layers are grouped; nil: each keeps what ``layers`` says from its forward pass to its backward one.
+  public var grouping: Grouping?
 
   /// A plan from its parts.
   public init(
     _ layers: [Layer], rest: LayerMemory = .everything, roundsInputs: Bool = false, tile: Int? = nil,
-    headRows: Int? = nil
+    headRows: Int? = nil, grouping: Grouping? = nil
   ) {
     self.layers = layers
     self.rest = rest
     self.roundsInputs = roundsInputs
     self.tile = tile
     self.headRows = headRows
+    self.grouping = grouping
   }
 
   /// Every layer keeps its activations: fastest.

@@ -15,7 +15,7 @@ extension TrainingPass {
     /// Bytes on the device and on the host.
     func byteCounts(on device: any Device) -> (device: Int, host: Int) {
       let made = TrainingPass.plan(self, on: device)
-      return (made.arena.byteCount, made.layout.hostLayers.count * made.layout.hostBytes(plan))
+      return (made.arena.byteCount, made.layout.hostPlaces.reduce(0, +))
     }
   }
 
@@ -31,6 +31,12 @@ extension TrainingPass {
     private(set) var inputs: [ArenaPlan.Slot?] = []
     /// The layers whose memory goes to the host, in order.
     private(set) var hostLayers: [Int] = []
+    /// Bytes of the places there.
+    private(set) var hostPlaces: [Int] = []
+    /// Where layers in groups keep what they keep.
+    private(set) var groups: GroupLayout?
+    /// The residual stream of a group that is computed again.
+    private(set) var groupStream: ArenaPlan.Slot?
     /// The residual stream, and its gradient once the last layer has read it.
     let x: ArenaPlan.Slot
     /// The residual stream of a tile, computed again.
@@ -60,6 +66,10 @@ extension TrainingPass {
         // Nothing is trained, nothing is kept, and one set of places serves all layers.
         let slots = maker.shared(for: .input, in: &plan)
         memories = layers.map { _ in slots }
+      } else if let grouping = extent.plan.grouping {
+        let made = GroupLayout(grouping, extent, maker, device, in: &plan)
+        (memories, inputs, hostPlaces, groups) = (made.memories, made.inputs, made.hostPlaces, made)
+        stream = plan.reserve(rows: tile, columns: shape.hidden, device.residualType)
       } else if layers.allSatisfy({ $0 == ActivationPlan.Layer(.everything) }) {
         memories = layers.map { _ in maker.memory(keeping: .everything, sharing: nil, in: &plan) }
       } else {
@@ -71,10 +81,10 @@ extension TrainingPass {
           guard keeps < .projections else { return (memory, nil) }
           // What a norm saves of its input is the rounded input.
           if roundsInputs {
-            memory.x = plan.reserve(rows: rows, columns: shape.hidden, compute)
+            memory.x = maker.input(compute, in: &plan)
             return (memory, memory.x)
           }
-          return (memory, plan.reserve(rows: rows, columns: shape.hidden, device.residualType))
+          return (memory, maker.input(device.residualType, in: &plan))
         }
         // While one layer's memory travels, the next one's is in use.
         var pairs: [LayerMemory: [(memory: MemorySlots, input: ArenaPlan.Slot?)]] = [:]
@@ -118,10 +128,6 @@ extension TrainingPass {
       // Forward and backward both want the activation; attention's gradients and the activation never live together, but
       // the adapters' need both orders, so each has a place.
       activation = tiles.reserve([shape.intermediate], tail: [.down], in: &plan)[0]
-      dAttended = plan.reserve(rows: rows, columns: shape.queryWidth, compute)
-      let gradients = Groups(device, rows: rows, ranks: ranks).reserve(
-        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
-      (dq, dk, dv) = (gradients[0], gradients[1], gradients[2])
       lowRankGradients = tiles.reserveLowRank(Groups.all, in: &plan)
       if extent.isLearning, let adapter = extent.adapter, adapter.useDoRA, adapter.dropout > 0 {
         let widest = max(shape.hidden, shape.queryWidth, shape.intermediate)
@@ -130,6 +136,14 @@ extension TrainingPass {
           plan.reserve(rows: tile, columns: widest, .float32), plan.reserve(rows: tile, columns: widest, .float32)
         )
       }
+      // A group that is computed again goes forward where nothing of the backward pass is in use.
+      if groups?.computesAgain ?? false {
+        groupStream = plan.scope { $0.reserve(rows: rows, columns: shape.hidden, device.residualType) }
+      }
+      dAttended = plan.reserve(rows: rows, columns: shape.queryWidth, compute)
+      let gradients = Groups(device, rows: rows, ranks: ranks).reserve(
+        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
+      (dq, dk, dv) = (gradients[0], gradients[1], gradients[2])
       let attention = AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension)
       // Documents are padded to whole tiles: what short ones need beyond this, a pass allocates when it meets them.
@@ -141,6 +155,9 @@ extension TrainingPass {
         device.attentionWorkspace(attention, spans),
         device.attentionWorkspace(attention, [AttentionSpan(queries: 0..<rows, keys: 0..<rows)]))
       workspace = plan.reserve(rows: 1, columns: workspaceBytes, .uint8)
+      for layer in hostLayers {
+        hostPlaces.append(kept(by: layer, extent.plan).reduce(0) { $0 + $1.byteCount })
+      }
     }
 
     /// The tiles of a batch of `rows` rows.
@@ -154,11 +171,6 @@ extension TrainingPass {
     /// What a layer keeps.
     func kept(by layer: Int, _ plan: ActivationPlan) -> [ArenaPlan.Slot] {
       (inputs[layer].map { [$0] } ?? []) + memories[layer].kept(at: plan[layer].keeps)
-    }
-
-    /// Bytes of a place on the host.
-    func hostBytes(_ plan: ActivationPlan) -> Int {
-      hostLayers.map { kept(by: $0, plan).reduce(0) { $0 + $1.byteCount } }.max() ?? 0
     }
   }
 }

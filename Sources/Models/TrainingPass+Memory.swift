@@ -102,6 +102,11 @@ extension TrainingPass {
       return slots
     }
 
+    /// A place for the residual stream before a layer.
+    func input(_ dtype: DType, in plan: inout ArenaPlan) -> ArenaPlan.Slot {
+      plan.reserve(rows: rows, columns: shape.hidden, dtype)
+    }
+
     private func operand(_ columns: Int, in plan: inout ArenaPlan) -> ArenaPlan.Slot {
       plan.reserve(rows: rows, columns: columns, device.computeType)
     }

@@ -8,14 +8,14 @@ final class TrainingPass {
   /// The most tokens of a batch.
   let capacity: Int
   let plan: ActivationPlan
-  private let layout: Layout
-  private let arena: Arena
+  let layout: Layout
+  let arena: Arena
   /// Where the memory of layers lies that do not keep it on the device.
-  private let hostStore: (any HostStore)?
+  let hostStore: (any HostStore)?
   /// Attention's workspace for batches of so many short documents that the planned one is too small.
   private var largeWorkspace: Tensor?
-  private unowned let model: LanguageModel
-  private var device: any Device { model.device }
+  unowned let model: LanguageModel
+  var device: any Device { model.device }
 
   init(_ model: LanguageModel, capacity: Int, _ plan: ActivationPlan) throws {
     self.model = model
@@ -27,10 +27,8 @@ final class TrainingPass {
     self.capacity = made.layout.capacity
     layout = made.layout
     arena = try Arena(made.arena, on: model.device)
-    hostStore =
-      made.layout.hostLayers.isEmpty
-      ? nil
-      : try model.device.makeHostStore(places: made.layout.hostLayers.count, byteCount: made.layout.hostBytes(plan))
+    let places = made.layout.hostPlaces
+    hostStore = places.isEmpty ? nil : try model.device.makeHostStore(places: places)
   }
 
   /// Where everything will lie.
@@ -75,33 +73,14 @@ final class TrainingPass {
     let x = arena[layout.x, rows: rows]
     try model.embed(batch.tokens, into: x)
     try noise?.add(to: x, documents, on: device)
-    let inputs = layout.inputs.map { $0.map { arena[$0, rows: rows] } }
-    for (index, block) in model.blocks.enumerated() {
-      let place = layout.hostPlace(of: index)
-      if let place, place >= 2 { try hostStore?.wait(place - 2) }
-      if !plan.roundsInputs, index < inputs.count, let kept = inputs[index] { try device.copy(x, to: kept) }
-      try block.forward(
-        x, memory(index, rows), normed: scratch(layout.normed, rows), activation: scratch(layout.activation, rows),
-        context, on: device)
-      // The last two layers' memory is still there when it is needed.
-      if let place, place < layout.hostLayers.count - 2 {
-        try hostStore?.store(keptTensors(index, rows), in: place)
-      }
-    }
+    if let groups = layout.groups { try forward(groups, x, context) } else { try forward(x, context) }
     let loss = try head(batch, x, documents, scales, draw: observer?.draw)
     let gradients = gradients(rows, workspace: try workspace(for: context))
-    for (index, block) in model.blocks.enumerated().reversed() where index >= observer?.lowestLayer ?? 0 {
-      let place = layout.hostPlace(of: index)
-      if let place, place < layout.hostLayers.count - 2 { try hostStore?.wait(place) }
-      let again = BlockRecomputation(
-        kept: plan[index].keeps, input: index < inputs.count ? inputs[index] : nil,
-        stream: layout.stream.map { scratch($0, rows) })
-      if let observer { context.observe = { try observer.observe(index, $0, $1, $2) } }
-      try block.backward(
-        memory(index, rows), gradients, context, again: again, isFirst: index == 0 && model.full == nil, on: device)
-      if let place, place >= 2 {
-        try hostStore?.fetch(place - 2, into: keptTensors(layout.hostLayers[place - 2], rows))
-      }
+    let observing = { (layer: Int) in observer.map { observer in { try observer.observe(layer, $0, $1, $2) } } }
+    if let groups = layout.groups {
+      try backward(groups, gradients, context, lowest: observer?.lowestLayer ?? 0, observing: observing)
+    } else {
+      try backward(gradients, context, lowest: observer?.lowestLayer ?? 0, observing: observing)
     }
     if let table = try model.full?.gradient(FullParameters.embeddingName) {
       try device.scatterAdd(gradients.dx, to: table, rows: batch.tokens)
@@ -269,9 +248,9 @@ final class TrainingPass {
   }
 
   /// The tensor at `slot`, of a batch of `rows` rows: all of them, or those of a tile.
-  private func scratch(_ slot: ArenaPlan.Slot, _ rows: Int) -> Tensor { arena[slot, rows: min(rows, slot.rows)] }
+  func scratch(_ slot: ArenaPlan.Slot, _ rows: Int) -> Tensor { arena[slot, rows: min(rows, slot.rows)] }
 
-  private func memory(_ layer: Int, _ rows: Int) -> BlockMemory {
+  func memory(_ layer: Int, _ rows: Int) -> BlockMemory {
     let slots = layout.memories[layer]
     func tensor(_ slot: ArenaPlan.Slot) -> Tensor { scratch(slot, rows) }
     func statistics(_ slot: ArenaPlan.Slot) -> Tensor { arena[slot].columns(0..<min(rows, slot.columns)) }
@@ -291,11 +270,9 @@ final class TrainingPass {
       })
   }
 
-  /// What a layer whose memory goes to the host keeps there.
-  private func keptTensors(_ layer: Int, _ rows: Int) -> [Tensor] {
-    layout.kept(by: layer, plan).map { slot in
-      slot.rows == layout.capacity ? arena[slot, rows: rows] : arena[slot]
-    }
+  /// What lies at a slot that is kept with the host: of as many rows as the batch has, or statistics in columns.
+  func kept(_ slot: ArenaPlan.Slot, _ rows: Int) -> Tensor {
+    slot.rows == layout.capacity ? arena[slot, rows: rows] : arena[slot]
   }
 
   /// Room for attention's backward pass over a batch, whose documents are each padded to whole tiles.

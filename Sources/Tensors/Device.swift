@@ -53,8 +53,8 @@ public protocol Device: TrainingOperations, Sendable {
   /// Copies row i of `source` to row `rows[i]` of `destination`; other rows keep what they hold.
   func scatter(_ source: Tensor, to destination: Tensor, rows: [Int32]) throws
 
-  /// Memory of the host beside the device's, of `count` places of `byteCount` bytes each.
-  func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore
+  /// Memory of the host beside the device's: a place of each of `byteCounts` bytes.
+  func makeHostStore(places byteCounts: [Int]) throws -> any HostStore
 
   // MARK: Matrices
 
@@ -197,8 +197,8 @@ extension Device {
   public func limitMemory(to limit: Int?) {}
 
   /// Plain memory, which grows with what is stored.
-  public func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore {
-    PlainHostStore(places: count, on: self)
+  public func makeHostStore(places byteCounts: [Int]) throws -> any HostStore {
+    PlainHostStore(places: byteCounts.count, on: self)
   }
 
   /// One task after the other.

@@ -1,4 +1,4 @@
-/// Memory of the host that a device moves tensors to and from while it goes on computing: places of one size each.
+/// Memory of the host that a device moves tensors to and from while it goes on computing: places, each of its size.
 ///
 /// Transfers of one store happen one after the other, in the order in which they were asked for.
 public protocol HostStore: AnyObject {

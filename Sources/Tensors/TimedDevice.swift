@@ -64,8 +64,8 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func frozenFootprint(_ groups: [FrozenShape], places: Int) -> FrozenFootprint {
     base.frozenFootprint(groups, places: places)
   }
-  package func makeHostStore(places count: Int, byteCount: Int) throws -> any HostStore {
-    try base.makeHostStore(places: count, byteCount: byteCount)
+  package func makeHostStore(places byteCounts: [Int]) throws -> any HostStore {
+    try base.makeHostStore(places: byteCounts)
   }
   package func allocate(byteCount: Int) throws -> DeviceBuffer { try base.allocate(byteCount: byteCount) }
   package func allocateGrowing(byteCount: Int) throws -> DeviceBuffer {

@@ -71,6 +71,14 @@ extension EmulatedDeviceTests {
         .inputs, ActivationPlan(four.map { _ in host(.input) }), ActivationPlan(four.map { _ in host(.everything) }),
         ActivationPlan(four.map { _ in host(.attention) }, roundsInputs: true, tile: 64, headRows: 64),
         ActivationPlan([host(.projections), host(.input), host(.projections), host(.input)], tile: 64),
+        ActivationPlan(
+          four.map { _ in host(.input) }, roundsInputs: true, tile: 64, headRows: 64,
+          grouping: .init(2, attentions: 1, isOnHost: true)),
+        ActivationPlan(
+          four.map { _ in host(.input) }, roundsInputs: true, tile: 64,
+          grouping: .init(3, attentions: 1, isOnHost: true)),
+        ActivationPlan([host(.input)], rest: .input, grouping: .init(4, attentions: 2)),
+        ActivationPlan(four.map { _ in host(.input) }, tile: 64, grouping: .init(1)),
       ]
       try withModel(.nf4(resident: false)) { device, model, adapter in
         let batch = batch([90, 30, 7], vocabulary: model.configuration.vocabularySize)
@@ -105,15 +113,23 @@ extension EmulatedDeviceTests {
           defer { withExtendedLifetime(optimizer) {} }
           let extent = TrainingExtent(
             model.configuration, storage: storage, adapter: adapter.configuration, quantizesMoments: false, tokens: 128)
-          let plan = ActivationPlan([], rest: .attention, roundsInputs: true, tile: 64)
-          try model.reserve(tokens: 128, plan)
-          _ = try step(model, adapter, batch([128], vocabulary: model.configuration.vocabularySize))
-          let footprint = extent.footprint(plan, on: device)
-          // Norms, rotary tables, positions: small things, for which there is some room.
-          let rest = device.peakBytes - (footprint.total - extent.scratchByteCount(on: device))
-          #expect(rest >= 0 && rest < 1 << 20, "\(footprint), \(device.peakBytes)")
-          #expect(
-            footprint.activations == model.activationByteCount(tokens: 128, plan))
+          for plan in [
+            ActivationPlan([], rest: .attention, roundsInputs: true, tile: 64),
+            ActivationPlan(
+              [.init(.input, isOnHost: true), .init(.input, isOnHost: true)], rest: .input, roundsInputs: true,
+              tile: 64,
+              grouping: .init(2, attentions: 1, isOnHost: true)),
+          ] {
+            try model.reserve(tokens: 128, plan)
+            device.resetPeak()
+            _ = try step(model, adapter, batch([128], vocabulary: model.configuration.vocabularySize))
+            let footprint = extent.footprint(plan, on: device)
+            // Norms, rotary tables, positions: small things, for which there is some room.
+            let rest = device.peakBytes - (footprint.total - extent.scratchByteCount(on: device))
+            #expect(rest >= 0 && rest < 1 << 20, "\(footprint), \(device.peakBytes)")
+            #expect(
+              footprint.activations == model.activationByteCount(tokens: 128, plan))
+          }
         }
       }
     }
@@ -150,6 +166,45 @@ extension EmulatedDeviceTests {
           } else {
             #expect(Set(losses).count == 2 && losses.allSatisfy { $0.isFinite })
             kept = (losses, gradients, evaluated, logits)
+          }
+        }
+      }
+    }
+
+    /// Layers in groups with weights that take turns, moments with the host and gradients of several micro-batches: the bits of
+    /// groups whose weights and moments stay.
+    @Test func groupsTakeWeightsInTurn() throws {
+      var changed = Self.config
+      changed["num_hidden_layers"] = 5
+      let storage = WeightStorage.nf4(resident: false)
+      let plan = ActivationPlan(
+        (0..<5).map { ActivationPlan.Layer(.input, isOnHost: $0 < 3) }, roundsInputs: true, tile: 64, headRows: 64,
+        grouping: .init(2, attentions: 1, isOnHost: true))
+      var kept: (losses: [Double], gradients: [[Float]])?
+      for storage in [
+        storage, storage.withStreamedLayers(3, of: 5, places: 1).withMomentsOnHost(),
+        storage.withStreamedLayers(5, of: 5, places: 2),
+      ] {
+        try withModel(storage, changed) { device, model, adapter in
+          let optimizer = try Optimizer(adapter, on: device, momentsAreOnHost: storage.momentsAreOnHost)
+          let batches = [[90, 17], [64], [30, 50, 40]].map { batch($0, vocabulary: model.configuration.vocabularySize) }
+          try model.reserve(tokens: 128, plan)
+          let gradients = try #require(adapter.gradients)
+          var found: (losses: [Double], gradients: [[Float]]) = ([], [])
+          for _ in 0..<2 {
+            try device.zero(gradients)
+            for batch in batches { found.losses.append(try model.forwardBackward(batch, lossScale: 0.01)) }
+            try adapter.finishGradients()
+            var values = [Float](repeating: .nan, count: gradients.count)
+            try values.withUnsafeMutableBytes { try device.download(gradients, to: $0) }
+            found.gradients.append(values)
+            try optimizer.apply(learningRate: 0.01, gradientNorm: 1)
+          }
+          if let kept {
+            #expect(found.losses == kept.losses && found.gradients == kept.gradients, "\(storage.streamedLayers)")
+          } else {
+            #expect(Set(found.losses).count == 6 && found.losses.allSatisfy { $0.isFinite })
+            kept = found
           }
         }
       }
@@ -292,6 +347,27 @@ extension EmulatedDeviceTests {
         #expect(plan.storage.head == .operands)
         let rate = Double(batch * length) / plan.seconds
         #expect(rate > speed, "\(batch) × \(length) in \(memory) GiB: \(rate) tokens/s, \(plan)")
+      }
+    }
+
+    /// Contexts that only groups of layers fit: within both memories, and what is counted is what is laid out.
+    @Test func groupsReachLongContexts() throws {
+      let kernels = try TemporaryFolder()
+      let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+      for (tokens, gigabytes) in [(524_288, 56), (1_048_576, 141)] {
+        let planner = StepPlanner(
+          TrainingExtent(
+            Self.phi4, storage: .nf4(resident: false), adapter: LoRAConfiguration(), quantizesMoments: false,
+            tokens: tokens), context: tokens, budget: gigabytes * 1_000_000_000, hostBudget: 100 << 30,
+          rates: Self.rates, storages: [(false, .nf4(resident: false))])
+        let plan = try #require(planner.plan(on: device), "\(tokens) tokens in \(gigabytes) GB")
+        #expect(plan.footprint.total <= planner.budget && plan.footprint.host <= planner.hostBudget)
+        #expect((plan.activations.grouping?.size ?? 0) > 1)
+        var extent = planner.extent
+        extent.storage = plan.storage
+        #expect(extent.footprint(plan.activations, on: device) == plan.footprint)
+        let seconds = extent.seconds(of: plan.activations, context: tokens, rates: Self.rates, on: device)
+        #expect(abs(seconds / plan.seconds - 1) < 1e-9)
       }
     }
 

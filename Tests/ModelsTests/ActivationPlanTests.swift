@@ -39,6 +39,28 @@ import Testing
           roundsInputs: true, tile: 32), false
       ),
       (ActivationPlan(six.map { _ in host(.input) }, tile: 32, headRows: 32), false),
+    ] + groups
+  }()
+
+  /// Groups of every size, even and uneven, on the device and with the host, with attention's output of none, some, all.
+  private static let groups: [(plan: ActivationPlan, isExact: Bool)] = {
+    func plan(
+      _ size: Int, _ attentions: Int, host: Bool, inputsOnHost: Int, rounds: Bool = false, tile: Int? = nil
+    ) -> ActivationPlan {
+      ActivationPlan(
+        (0..<6).map { ActivationPlan.Layer(.input, isOnHost: $0 < inputsOnHost) }, roundsInputs: rounds, tile: tile,
+        headRows: tile, grouping: .init(size, attentions: attentions, isOnHost: host))
+    }
+    return [
+      (plan(1, 0, host: false, inputsOnHost: 0), true), (plan(1, 0, host: false, inputsOnHost: 6), true),
+      (plan(2, 0, host: false, inputsOnHost: 0), true), (plan(2, 1, host: true, inputsOnHost: 6), true),
+      (plan(3, 1, host: false, inputsOnHost: 3), true), (plan(3, 2, host: true, inputsOnHost: 3), true),
+      (plan(4, 3, host: true, inputsOnHost: 6), true), (plan(5, 2, host: false, inputsOnHost: 1), true),
+      (plan(6, 5, host: false, inputsOnHost: 0), true), (plan(7, 3, host: true, inputsOnHost: 6), true),
+      (plan(3, 1, host: true, inputsOnHost: 6, rounds: true), false),
+      (plan(3, 2, host: true, inputsOnHost: 3, rounds: true, tile: 32), false),
+      (plan(4, 1, host: false, inputsOnHost: 2, tile: 64), false),
+      (plan(1, 0, host: false, inputsOnHost: 4, rounds: true, tile: 32), false),
     ]
   }()
 
@@ -91,6 +113,31 @@ import Testing
     }
   }
 
+  /// Every architecture's switches in groups.
+  @Test func architecturesGoThroughInGroups() throws {
+    for test in ModelCase.all {
+      let batch = test.batch(lengths: [40, 7, 5, 21])
+      let (model, adapter) = try test.load(.float32)
+      try model.reserve(tokens: batch.tokens.count)
+      let kept = try model.gradient(batch, of: adapter)
+      for (size, isOnHost) in [(2, true), (2, false), (3, true)] {
+        let layers = (0..<4).map { _ in ActivationPlan.Layer(.input, isOnHost: isOnHost) }
+        let grouping = ActivationPlan.Grouping(size, attentions: size - 1, isOnHost: isOnHost)
+        for tile in [nil, 32] {
+          try model.reserve(
+            tokens: batch.tokens.count, ActivationPlan(layers, tile: tile, headRows: tile, grouping: grouping))
+          let again = try model.gradient(batch, of: adapter)
+          if tile == nil {
+            #expect(again.loss == kept.loss && again.gradient == kept.gradient, "\(test), \(grouping)")
+          }
+          #expect(abs(again.loss / kept.loss - 1) < 1e-6, "\(test), \(grouping)")
+          #expect(relativeError(again.gradient, kept.gradient.map(Double.init)) < 1e-5, "\(test), \(grouping)")
+          #expect(abs(try model.evaluate(batch) / kept.loss - 1) < 1e-5)
+        }
+      }
+    }
+  }
+
   /// Documents that count differently: the head goes over the tiles twice.
   @Test func documentsAreWeighedInTiles() throws {
     let batch = Self.deep.batch(lengths: [70, 7, 5, 21])
@@ -115,7 +162,8 @@ import Testing
     let onHost = (0..<6).map { _ in ActivationPlan.Layer(.input, isOnHost: true) }
     let ladder = [
       bytes(.everything), bytes(ActivationPlan([], rest: .projections)), bytes(ActivationPlan([], rest: .attention)),
-      bytes(.inputs), bytes(ActivationPlan(onHost)), bytes(ActivationPlan(onHost, tile: 64)),
+      bytes(.inputs), bytes(ActivationPlan([], rest: .input, grouping: .init(3))), bytes(ActivationPlan(onHost)),
+      bytes(ActivationPlan(onHost, tile: 64)), bytes(ActivationPlan(onHost, tile: 64, grouping: .init(1))),
     ]
     for (more, less) in zip(ladder, ladder.dropFirst()) { #expect(less < more) }
   }

@@ -14,7 +14,11 @@ import Testing
 
   static let plans: [ActivationPlan] = {
     let host = [LayerMemory.input, .attention, .attention, .input].map { ActivationPlan.Layer($0, isOnHost: true) }
-    return [ActivationPlan(host, tile: 32, headRows: 32), ActivationPlan([], rest: .attention, tile: 64)]
+    let inputs = host.map { _ in ActivationPlan.Layer(.input, isOnHost: true) }
+    return [
+      ActivationPlan(host, tile: 32, headRows: 32), ActivationPlan([], rest: .attention, tile: 64),
+      ActivationPlan(inputs, tile: 32, grouping: .init(3, attentions: 1, isOnHost: true)),
+    ]
   }()
 
   /// Documents of which the last one's last tokens are trained; `changed`: the place of a token that is another.

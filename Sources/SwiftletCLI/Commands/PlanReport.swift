@@ -62,6 +62,22 @@ struct PlanReport {
     }
   }
 
+  private static func meaning(_ grouping: ActivationPlan.Grouping, of layers: Int) -> String {
+    guard grouping.size > 1 else { return "keep their input, compute everything again" }
+    return layers % grouping.size == 0
+      ? "in groups of \(grouping.size), whose first keeps its input"
+      : "in groups of \(grouping.size), the first one smaller, whose first layer keeps its input"
+  }
+
+  /// What a group keeps while it is computed forward once more and goes backward.
+  private static func secondPass(_ grouping: ActivationPlan.Grouping) -> String {
+    let attentions =
+      grouping.attentions > 0
+      ? ", attention's output of \(grouping.attentions) of \(grouping.size) layers beside inputs" : ""
+    return "  groups      go forward once more before they go backward, one after the other\(attentions)"
+      + (grouping.isOnHost ? ", in the host's memory" : "")
+  }
+
   var json: JSONObject {
     guard let plan else {
       var object: JSONObject = ["fits": .bool(false), "budget_bytes": .integer(budget)]
@@ -72,8 +88,17 @@ struct PlanReport {
     var choices: [JSONValue] = runs.map { run in
       .object([
         "choice": "layers", "first": .integer(run.layers.lowerBound), "last": .integer(run.layers.upperBound - 1),
-        "keep": .string(Self.word(run.layer.keeps)), "place": run.layer.isOnHost ? "host" : "device",
+        "keep": .string(plan.activations.grouping == nil ? Self.word(run.layer.keeps) : "input-of-group"),
+        "place": run.layer.isOnHost ? "host" : "device",
       ])
+    }
+    if let grouping = plan.activations.grouping {
+      choices.append(
+        .object([
+          "choice": "groups", "size": .integer(grouping.size),
+          "layers_with_attention": .integer(grouping.attentions),
+          "place": grouping.isOnHost ? "host" : "device",
+        ]))
     }
     choices += [
       .object(["choice": "weights", "value": plan.weightsAreResident ? "resident" : "on-use"]),
@@ -128,9 +153,11 @@ struct PlanReport {
       let (first, last) = (run.layers.lowerBound, run.layers.upperBound - 1)
       let name = first == last ? "\(first)" : "\(first) to \(last)"
       lines.append(
-        "  " + name + String(repeating: " ", count: max(1, 12 - name.count)) + Self.meaning(run.layer.keeps)
+        "  " + name + String(repeating: " ", count: max(1, 12 - name.count))
+          + (plan.activations.grouping.map { Self.meaning($0, of: layerCount) } ?? Self.meaning(run.layer.keeps))
           + (run.layer.isOnHost ? ", in the host's memory" : ""))
     }
+    if let grouping = plan.activations.grouping, grouping.size > 1 { lines.append(Self.secondPass(grouping)) }
     lines.append(
       "step    \(Formatting.fixed(plan.seconds, plan.seconds < 10 ? 3 : 1)) s expected for \(tokens) tokens, "
         + "\(Formatting.count(Double(tokens) / plan.seconds)) tokens/s")

@@ -32,7 +32,7 @@ final class HostMoments {
       }
     }
     let bytes = pieces.map { MomentPieces.byteCount($0.range.count, isQuantized: $0.isQuantized) }.max() ?? 1
-    store = try device.makeHostStore(places: pieces.count, byteCount: bytes)
+    store = try device.makeHostStore(places: [Int](repeating: bytes, count: pieces.count))
     places = try (0..<MomentPieces.places).map { _ in try device.allocate(byteCount: bytes) }
     self.maps = maps
   }

@@ -27,10 +27,11 @@ struct ActivationSearch {
   let rates: DeviceRates
   let options: [Option]
 
-  /// The fastest plan that fits one of the options; nil where none does.
-  func best(on device: any Device) -> Result? {
+  /// The fastest plan that fits one of the options and takes less than `limit` seconds; nil where none does.
+  func best(faster limit: Double? = nil, on device: any Device) -> Result? {
     guard options.contains(where: { $0.free > 0 }) else { return nil }
     var best: Result?
+    var seconds: Double? { best?.seconds ?? limit }
     let costs = StepCosts(extent, context: context, rates: rates, on: device)
     for tile in tiles {
       for headRows in [device.headRows, 256, 64] where headRows <= device.headRows {
@@ -38,7 +39,7 @@ struct ActivationSearch {
           for floor in floors {
             let base = ActivationPlan(
               [], rest: .everything, roundsInputs: roundsInputs, tile: tile, headRows: headRows)
-            if let found = Filling(self, base, floor, costs, on: device)?.best(faster: best?.seconds, on: device) {
+            if let found = Filling(self, base, floor, costs, on: device)?.best(faster: seconds, on: device) {
               best = found
             }
           }
@@ -46,9 +47,11 @@ struct ActivationSearch {
             let base = ActivationPlan(
               [], rest: .everything, roundsInputs: roundsInputs, tile: tile, headRows: headRows)
             let filling = Filling(self, base, ActivationPlan.Layer(.input), sending: kind, costs, on: device)
-            if let found = filling?.best(faster: best?.seconds, on: device) { best = found }
+            if let found = filling?.best(faster: seconds, on: device) { best = found }
           }
         }
+        let base = ActivationPlan([], rest: .input, roundsInputs: true, tile: tile, headRows: headRows)
+        if let found = GroupSearch(self, base, costs, on: device).best(faster: seconds, on: device) { best = found }
       }
     }
     return best
@@ -56,13 +59,14 @@ struct ActivationSearch {
 
   /// Bytes on the device of the plan that takes least.
   func leastByteCount(on device: any Device) -> Int {
-    floors.map { floor in
-      var plan = ActivationPlan(
-        [ActivationPlan.Layer](repeating: floor, count: extent.configuration.layerCount), roundsInputs: true,
-        headRows: 64)
-      plan.tile = tiles.last ?? nil
+    var base = ActivationPlan([], rest: .input, roundsInputs: true, headRows: 64)
+    base.tile = tiles.last ?? nil
+    let alone = floors.map { floor in
+      var plan = base
+      plan.layers = [ActivationPlan.Layer](repeating: floor, count: extent.configuration.layerCount)
       return extent.activationByteCounts(plan, on: device).device
-    }.min() ?? 0
+    }
+    return min(alone.min() ?? .max, GroupSearch.leastByteCount(self, base, on: device))
   }
 
   /// Pieces of a batch: ever smaller ones.

@@ -207,7 +207,7 @@ public struct DeviceRates: Sendable, Equatable {
 
   private static func host(on device: any Device, bytes: Int) throws -> Double {
     let tensor = try tensor(1, bytes / 4, .float32, on: device)
-    let store = try device.makeHostStore(places: 1, byteCount: bytes)
+    let store = try device.makeHostStore(places: [bytes])
     return try Double(bytes)
       / seconds(device) {
         try store.store([tensor], in: 0)

@@ -32,6 +32,12 @@ struct StepCosts {
     of plan: ActivationPlan, _ extent: TrainingExtent, _ traffic: HostTraffic, on device: any Device
   ) -> Double {
     let tiles = plan.tile.map { (tokens + $0 - 1) / $0 } ?? 1
+    if let grouping = plan.grouping {
+      let firsts = grouping.groups(of: configuration.layerCount).map(\.lowerBound)
+      return self.seconds(
+        Groups(grouping: grouping, onHost: firsts.count { plan[$0].isOnHost }), rounds: plan.roundsInputs, tiles: tiles,
+        ends: ends(extent, plan, on: device), traffic)
+    }
     let again = (0..<configuration.layerCount).reduce(0) { sum, index in
       sum + self.again(keeping: plan[index].keeps, tiles: tiles)
     }
@@ -89,6 +95,9 @@ struct StepCosts {
     let products = product(attentionWeights + mlpWeights)
     return (products + attention) / (2 * products + attention + attentionBackward)
   }
+
+  /// One layer, forward.
+  func forward(tiles: Int) -> Double { forwardShare * layer(tiles: tiles) }
 
   /// One layer, forward and backward, nothing computed again.
   func layer(tiles: Int) -> Double {

@@ -93,8 +93,7 @@ public struct StepPlanner {
             traffic: HostTraffic(extent, on: device))
         }
         let search = ActivationSearch(extent: extents[0], context: context, rates: rates, options: options)
-        guard let found = search.best(on: device) else { continue }
-        if let best, best.seconds <= found.seconds { continue }
+        guard let found = search.best(faster: best?.seconds, on: device) else { continue }
         best = StepPlan(
           activations: found.plan, weightsAreResident: isResident, storage: storages[found.option],
           footprint: extents[found.option].footprint(found.plan, on: device), seconds: found.seconds)
