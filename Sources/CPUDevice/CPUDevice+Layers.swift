@@ -67,7 +67,8 @@ extension CPUDevice {
     _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
     _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
   ) throws {
-    let needed = attentionWorkspace(shape, spans)
+    // Queries are packed before any gradient is written, keys and values by the one task that writes theirs: all may lie in place.
+    let needed = attentionWorkspace(shape, spans, inPlace: true)
     guard workspace.byteCount >= needed else {
       throw DeviceError("attention was given \(workspace.byteCount) bytes to work in, it needs \(needed)")
     }
@@ -78,7 +79,7 @@ extension CPUDevice {
       dq.pointer, dq.stride, dk.pointer, dk.stride, dv.pointer, dv.stride, workspace.pointer)
   }
 
-  public func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
+  public func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan], inPlace: Bool) -> Int {
     var kernelShape = kernelShape(shape)
     return sl_attention_backward_workspace(&kernelShape, spans.map(\.kernelSpan), Int64(spans.count))
   }

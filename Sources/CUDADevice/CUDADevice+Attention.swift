@@ -40,51 +40,99 @@ extension CUDADevice {
     _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
     _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
   ) throws {
-    if let problem = problem(q, k, v, output, logSumExp, shape, spans), isAligned(dOutput, dq, dk, dv),
-      try solveBackward(problem, dOutput, q, k, v, output, logSumExp, into: dq, dk, dv, workspace)
-    {
-      return
-    }
-    let needed = attentionWorkspace(shape, spans)
+    let inPlace = dq.address == q.address
+    let needed = attentionWorkspace(shape, spans, inPlace: inPlace)
     guard workspace.byteCount >= needed else {
       throw DeviceError("attention was given \(workspace.byteCount) bytes to work in, it needs \(needed)")
     }
-    let width = try tileWidth(shape)
     let rows = spans.map(\.queries.upperBound).max() ?? 0
-    let group = Int32(shape.heads / shape.keyValueHeads)
-    let aligned = isAligned(dOutput, q, k, v, output, dq, dk, dv) && shape.headDimension % 8 == 0
+    // Gradients that take the places of what they are computed from wait beside until a slice of heads is done with it.
+    let atOnce = keyHeadsAtOnce(shape.keyValueHeads, of: shape.heads, rows: rows)
+    let sliceBytes = inPlace ? gradientSliceBytes(shape, rows: rows) : 0
+    let room = workspace.columns(sliceBytes..<workspace.columns)
+    let arguments = BackwardArguments(
+      dOutput: dOutput, q: q, k: k, v: v, output: output, logSumExp: logSumExp, dq: dq, dk: dk, dv: dv)
+    func slice(_ first: Int, _ count: Int) -> BackwardArguments {
+      var part = arguments.slice(keyHeads: first..<first + count, of: shape)
+      if inPlace { part.gradients(into: workspace, rows: rows) }
+      return part
+    }
+    func finish(_ part: BackwardArguments, _ first: Int, _ count: Int) throws {
+      guard inPlace else { return }
+      let target = arguments.slice(keyHeads: first..<first + count, of: shape)
+      for (from, to) in [(part.dq, target.dq), (part.dk, target.dk), (part.dv, target.dv)] {
+        try copy(from, to: to.prefix(from.rows))
+      }
+    }
+    if let problem = problem(q, k, v, output, logSumExp, shape, spans), isAligned(dOutput, dq, dk, dv) {
+      var first = 0
+      while first < shape.keyValueHeads {
+        let part = slice(first, atOnce)
+        // Where cuDNN has no engine for the first heads, it has none for others.
+        guard try solveBackward(problem, part, keyHeads: atOnce, room) else { break }
+        try finish(part, first, atOnce)
+        first += atOnce
+      }
+      if first > 0 { return }
+    }
+    let delta = Tensor(room.buffer, byteOffset: room.byteOffset, rows: shape.heads, columns: rows, dtype: .float32)
     try launch(
       "attention_delta", Grid(x: (rows + 3) / 4, y: shape.heads, threadsX: 128),
       [
-        rows.word, output.word, output.rowStride.word, dOutput.word, dOutput.rowStride.word, workspace.word,
+        rows.word, output.word, output.rowStride.word, dOutput.word, dOutput.rowStride.word, delta.word,
         Int32(shape.headDimension).word,
       ])
+    let step = inPlace ? atOnce : shape.keyValueHeads
+    for first in stride(from: 0, to: shape.keyValueHeads, by: step) {
+      let part = slice(first, step)
+      let group = shape.heads / shape.keyValueHeads
+      try attendBackward(part, delta.rows(first * group..<(first + step) * group), shape, spans)
+      try finish(part, first, step)
+    }
+  }
+
+  /// Our kernels, over the heads that the arguments hold.
+  private func attendBackward(
+    _ a: BackwardArguments, _ delta: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan]
+  ) throws {
+    let width = try tileWidth(shape)
+    let group = shape.heads / shape.keyValueHeads
+    let heads = delta.rows
+    let aligned = isAligned(a.dOutput, a.q, a.k, a.v, a.output, a.dq, a.dk, a.dv) && shape.headDimension % 8 == 0
     let inputs = [
-      q.word, q.rowStride.word, k.word, k.rowStride.word, v.word, v.rowStride.word, dOutput.word,
-      dOutput.rowStride.word, logSumExp.word, logSumExp.rowStride.word, workspace.word, rows.word,
+      a.q.word, a.q.rowStride.word, a.k.word, a.k.rowStride.word, a.v.word, a.v.rowStride.word, a.dOutput.word,
+      a.dOutput.rowStride.word, a.logSumExp.word, a.logSumExp.rowStride.word, delta.word, delta.columns.word,
     ]
     let numbers = [
-      group.word, Int32(shape.headDimension).word, Int32(shape.window ?? 0).word, shape.scale.word, aligned.word,
+      Int32(group).word, Int32(shape.headDimension).word, Int32(shape.window ?? 0).word, shape.scale.word, aligned.word,
     ]
     let keyTiles = try keyTiles(spans)
     try launch(
-      "attention_keys_values_\(width)", Grid(x: keyTiles.columns / 8, y: shape.keyValueHeads, threadsX: 128),
+      "attention_keys_values_\(width)", Grid(x: keyTiles.columns / 8, y: heads / group, threadsX: 128),
       sharedBytes: (2 * 64 + 4 * 32) * (width + 8) * 2 + 4 * 32 * 4,
-      [keyTiles.word] + inputs + [dk.word, dk.rowStride.word, dv.word, dv.rowStride.word] + numbers)
+      [keyTiles.word] + inputs + [a.dk.word, a.dk.rowStride.word, a.dv.word, a.dv.rowStride.word] + numbers)
     let queryTiles = try queryTiles(spans)
     try launch(
-      "attention_queries_\(width)", Grid(x: queryTiles.columns / 4, y: shape.heads, threadsX: 128),
+      "attention_queries_\(width)", Grid(x: queryTiles.columns / 4, y: heads, threadsX: 128),
       sharedBytes: 4 * 32 * (width + 8) * 2,
-      [queryTiles.word] + inputs + [dq.word, dq.rowStride.word] + numbers)
+      [queryTiles.word] + inputs + [a.dq.word, a.dq.rowStride.word] + numbers)
   }
 
-  public func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
+  public func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan], inPlace: Bool) -> Int {
     let rows = spans.map(\.queries.upperBound).max() ?? 0
     // Our kernels keep a sum per row and head. cuDNN was measured to take 8 bytes per element of q, beside the gradient of
     // q in fp32; where it takes more, it gets memory of its own.
     let keyHeads = keyHeadsAtOnce(shape.keyValueHeads, of: shape.heads, rows: rows)
     let elements = rows * keyHeads * (shape.heads / shape.keyValueHeads) * shape.headDimension
     return rows * shape.heads * 8 + (attentionPlans?.length(shape, spans) == nil ? 0 : elements * 12 + (4 << 20))
+      + (inPlace ? gradientSliceBytes(shape, rows: rows) : 0)
+  }
+
+  /// Bytes of the gradients of the heads that go through at once.
+  private func gradientSliceBytes(_ shape: AttentionShape, rows: Int) -> Int {
+    let keyHeads = keyHeadsAtOnce(shape.keyValueHeads, of: shape.heads, rows: rows)
+    let columns = keyHeads * (shape.heads / shape.keyValueHeads + 2) * shape.headDimension
+    return Self.allocated(rows * columns * 2)
   }
 
   // MARK: cuDNN
@@ -113,30 +161,21 @@ extension CUDADevice {
     return (1...max(1, keyHeads)).first { $0 >= wanted && keyHeads % $0 == 0 } ?? keyHeads
   }
 
-  /// cuDNN's backward pass, some heads after the others; false where it has no engine for the problem.
+  /// cuDNN's backward pass over the heads that the arguments hold; false where it has no engine for the problem.
   private func solveBackward(
-    _ whole: sl_attention_problem, _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor,
-    _ logSumExp: Tensor, into dq: Tensor, _ dk: Tensor, _ dv: Tensor, _ workspace: Tensor
+    _ whole: sl_attention_problem, _ a: BackwardArguments, keyHeads: Int, _ workspace: Tensor
   ) throws -> Bool {
-    let (heads, keyHeads, width) = (Int(whole.heads), Int(whole.keyHeads), Int(whole.width))
-    let group = heads / keyHeads
-    let atOnce = keyHeadsAtOnce(keyHeads, of: heads, rows: Int(whole.batch * whole.length))
     var problem = whole
     problem.backward = 1
-    (problem.heads, problem.keyHeads) = (Int64(atOnce * group), Int64(atOnce))
-    problem.lddo = Int64(dOutput.rowStride)
-    problem.lddq = Int64(dq.rowStride)
-    problem.lddk = Int64(dk.rowStride)
-    problem.lddv = Int64(dv.rowStride)
-    for first in stride(from: 0, to: keyHeads, by: atOnce) {
-      let (wide, narrow) = (UInt64(first * group * width * 2), UInt64(first * width * 2))
-      let addresses = sl_attention_addresses(
-        q: q.word + wide, k: k.word + narrow, v: v.word + narrow, o: output.word + wide,
-        statistics: logSumExp.word + UInt64(first * group * logSumExp.rowStride * 4), dout: dOutput.word + wide,
-        dq: dq.word + wide, dk: dk.word + narrow, dv: dv.word + narrow)
-      guard try solve(problem, addresses, workspace) else { return false }
-    }
-    return true
+    (problem.heads, problem.keyHeads) = (Int64(keyHeads) * whole.heads / whole.keyHeads, Int64(keyHeads))
+    problem.lddo = Int64(a.dOutput.rowStride)
+    problem.lddq = Int64(a.dq.rowStride)
+    problem.lddk = Int64(a.dk.rowStride)
+    problem.lddv = Int64(a.dv.rowStride)
+    let addresses = sl_attention_addresses(
+      q: a.q.word, k: a.k.word, v: a.v.word, o: a.output.word, statistics: a.logSumExp.word, dout: a.dOutput.word,
+      dq: a.dq.word, dk: a.dk.word, dv: a.dv.word)
+    return try solve(problem, addresses, workspace)
   }
 
   private func solve(
@@ -199,5 +238,32 @@ extension CUDADevice {
 
   private func longestFirst(_ tiles: [(work: Int, values: [Int])]) -> [Int32] {
     tiles.sorted { $0.work > $1.work }.flatMap { $0.values.map { Int32(truncatingIfNeeded: $0) } }
+  }
+}
+
+/// What attention's backward pass reads and writes, of all heads or of some.
+private struct BackwardArguments {
+  var dOutput, q, k, v, output, logSumExp, dq, dk, dv: Tensor
+
+  /// That of some heads of keys, and of the queries that share them.
+  func slice(keyHeads: Range<Int>, of shape: AttentionShape) -> BackwardArguments {
+    let (d, group) = (shape.headDimension, shape.heads / shape.keyValueHeads)
+    let narrow = keyHeads.lowerBound * d..<keyHeads.upperBound * d
+    let wide = narrow.lowerBound * group..<narrow.upperBound * group
+    let heads = keyHeads.lowerBound * group..<keyHeads.upperBound * group
+    return BackwardArguments(
+      dOutput: dOutput.columns(wide), q: q.columns(wide), k: k.columns(narrow), v: v.columns(narrow),
+      output: output.columns(wide), logSumExp: logSumExp.rows(heads), dq: dq.columns(wide), dk: dk.columns(narrow),
+      dv: dv.columns(narrow))
+  }
+
+  /// Puts the gradients of `rows` rows at the beginning of a workspace, side by side.
+  mutating func gradients(into workspace: Tensor, rows: Int) {
+    let (wide, narrow) = (dq.columns, dk.columns)
+    let all = Tensor(
+      workspace.buffer, byteOffset: workspace.byteOffset, rows: rows, columns: wide + 2 * narrow, dtype: dq.dtype)
+    dq = all.columns(0..<wide)
+    dk = all.columns(wide..<wide + narrow)
+    dv = all.columns(wide + narrow..<wide + 2 * narrow)
   }
 }

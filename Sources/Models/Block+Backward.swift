@@ -14,9 +14,8 @@ struct BlockGradients {
   var activation: Tensor
   /// Compute, as attention's own.
   var dAttended: Tensor
-  var dq: Tensor
-  var dk: Tensor
-  var dv: Tensor
+  /// The gradients of q, k and v, compute, as they lie; nil: they take the places of those.
+  var heads: [Tensor]?
   /// dy · s·B of each module, compute `[tile, rank]`.
   var lowRank: [TargetModule: Tensor]
   /// Attention's workspace.
@@ -49,7 +48,7 @@ extension Block {
   /// The block's backward pass: turns `gradients.dx` from the gradient after the block into the one before it and adds
   /// to the adapters' gradients.
   ///
-  /// `memory.gate` and `memory.up` are used up. When `isFirst`, nothing below learns, and the gradient before the block
+  /// `memory.gate` and `memory.up` are used up, and q, k and v where their gradients have no places of their own. When `isFirst`, nothing below learns, and the gradient before the block
   /// is not computed.
   func backward(
     _ memory: BlockMemory, _ gradients: BlockGradients, _ context: BlockContext, again: BlockRecomputation,
@@ -81,10 +80,10 @@ extension Block {
       try mlpBackward(memory, gradients, context, on: device)
       try outputBackward(memory, gradients, context, on: device)
     }
+    let heads = gradients.heads ?? [memory.q, memory.k, memory.v]
     try device.attentionBackward(
       gradients.dAttended, memory.q, memory.k, memory.v, memory.attended, logSumExp: logSumExp,
-      attention(context), context.spans, into: gradients.dq, gradients.dk, gradients.dv,
-      workspace: gradients.workspace)
+      attention(context), context.spans, into: heads[0], heads[1], heads[2], workspace: gradients.workspace)
     for tile in tiles {
       try queryKeyValueBackward(
         memory.rows(tile, of: total), gradients.rows(tile, of: total), context.rows(tile), isFirst: isFirst,
@@ -172,8 +171,9 @@ extension Block {
   ) throws {
     guard let x = memory.x else { throw ModelError("a block's forward pass kept nothing for its backward pass") }
     let dropout = context.dropout
+    let heads = gradients.heads ?? [memory.q, memory.k, memory.v]
     if rotates {
-      for part in [gradients.dq, gradients.dk] {
+      for part in heads.prefix(2) {
         try device.rotate(
           part, headDimension: context.attention.headDimension, bias: nil, positions: context.positions,
           cosines: context.cosines, sines: context.sines, inverse: true)
@@ -183,10 +183,9 @@ extension Block {
       guard let kept = memory.headNorms else {
         throw ModelError("a block's forward pass kept nothing for its backward pass")
       }
-      try device.headNormBackward(gradients.dq, kept.q, rstd: kept.queryRstd, headNorms.query)
-      try device.headNormBackward(gradients.dk, kept.k, rstd: kept.keyRstd, headNorms.key)
+      try device.headNormBackward(heads[0], kept.q, rstd: kept.queryRstd, headNorms.query)
+      try device.headNormBackward(heads[1], kept.k, rstd: kept.keyRstd, headNorms.key)
     }
-    let heads = [gradients.dq, gradients.dk, gradients.dv]
     try projectBackward(
       heads, [.query, .key, .value], memory, lowRankGradients: gradients.lowRank([.query, .key, .value]),
       into: isFirst ? nil : gradients.dNormed, dropout: dropout, on: device)

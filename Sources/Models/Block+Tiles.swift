@@ -70,7 +70,7 @@ extension BlockGradients {
     part.normed = normed.prefix(range.count)
     part.activation = activation.prefix(range.count)
     part.dAttended = dAttended.rows(range, of: total)
-    (part.dq, part.dk, part.dv) = (dq.rows(range, of: total), dk.rows(range, of: total), dv.rows(range, of: total))
+    part.heads = heads?.map { $0.rows(range, of: total) }
     part.lowRank = lowRank.mapValues { $0.prefix(range.count) }
     return part
   }

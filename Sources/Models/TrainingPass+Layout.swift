@@ -43,7 +43,9 @@ extension TrainingPass {
     private(set) var stream: ArenaPlan.Slot?
     let normed, activation: ArenaPlan.Slot
     let headSaved, headRstd, headInput, logits, logitsGradient, headInputGradient: ArenaPlan.Slot
-    let dxOperand, dNormed, dAttended, dq, dk, dv, workspace: ArenaPlan.Slot
+    let dxOperand, dNormed, dAttended, workspace: ArenaPlan.Slot
+    /// Of q, k and v; nil where their gradients take their places.
+    let gradients: [ArenaPlan.Slot]?
     let lowRankGradients: [TargetModule: ArenaPlan.Slot]
     /// See ``DroppedHalves``.
     private(set) var halves: (kept: ArenaPlan.Slot, rest: ArenaPlan.Slot, dKept: ArenaPlan.Slot, dRest: ArenaPlan.Slot)?
@@ -60,7 +62,8 @@ extension TrainingPass {
       (capacity, self.tile) = (rows, tile)
       headRows = min(aligned(extent.plan.headRows ?? device.headRows), tile)
       let maker = Maker(
-        shape, device, rows: rows, tile: tile, ranks: ranks, hasMagnitudes: extent.adapter?.useDoRA ?? false)
+        shape, device, rows: rows, tile: tile, ranks: ranks, hasMagnitudes: extent.adapter?.useDoRA ?? false,
+        replacesHeads: extent.plan.tile != nil && !shape.normalizesHeads)
       let layers = (0..<shape.layerCount).map { extent.plan[$0] }
       if !extent.isLearning {
         // Nothing is trained, nothing is kept, and one set of places serves all layers.
@@ -141,9 +144,11 @@ extension TrainingPass {
         groupStream = plan.scope { $0.reserve(rows: rows, columns: shape.hidden, device.residualType) }
       }
       dAttended = plan.reserve(rows: rows, columns: shape.queryWidth, compute)
-      let gradients = Groups(device, rows: rows, ranks: ranks).reserve(
-        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
-      (dq, dk, dv) = (gradients[0], gradients[1], gradients[2])
+      gradients =
+        maker.replacesHeads
+        ? nil
+        : Groups(device, rows: rows, ranks: ranks).reserve(
+          [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: [.query, .key, .value], in: &plan)
       let attention = AttentionShape(
         heads: shape.heads, keyValueHeads: shape.keyValueHeads, headDimension: shape.headDimension)
       // Documents are padded to whole tiles: what short ones need beyond this, a pass allocates when it meets them.
@@ -152,8 +157,9 @@ extension TrainingPass {
         return AttentionSpan(queries: document, keys: document)
       }
       let workspaceBytes = max(
-        device.attentionWorkspace(attention, spans),
-        device.attentionWorkspace(attention, [AttentionSpan(queries: 0..<rows, keys: 0..<rows)]))
+        device.attentionWorkspace(attention, spans, inPlace: maker.replacesHeads),
+        device.attentionWorkspace(
+          attention, [AttentionSpan(queries: 0..<rows, keys: 0..<rows)], inPlace: maker.replacesHeads))
       workspace = plan.reserve(rows: 1, columns: workspaceBytes, .uint8)
       for layer in hostLayers {
         hostPlaces.append(kept(by: layer, extent.plan).reduce(0) { $0 + $1.byteCount })

@@ -37,17 +37,24 @@ extension TrainingPass {
     private let rows: Int
     private let tile: Int
     private let hasMagnitudes: Bool
+    /// Whether the gradients of q, k and v take their places.
+    ///
+    /// That costs a copy: it is done where a batch goes through in tiles, which says that memory is short; and not where heads have
+    /// norms, whose inputs lie beside v while attention's gradients do not.
+    let replacesHeads: Bool
     private let whole: Groups
     private let tiles: Groups
 
     init(
-      _ shape: ModelShape, _ device: any Device, rows: Int, tile: Int, ranks: [TargetModule: Int], hasMagnitudes: Bool
+      _ shape: ModelShape, _ device: any Device, rows: Int, tile: Int, ranks: [TargetModule: Int], hasMagnitudes: Bool,
+      replacesHeads: Bool
     ) {
       self.shape = shape
       self.device = device
       self.rows = rows
       self.tile = tile
       self.hasMagnitudes = hasMagnitudes
+      self.replacesHeads = replacesHeads
       whole = Groups(device, rows: rows, ranks: ranks)
       tiles = Groups(device, rows: tile, ranks: ranks)
     }
@@ -124,7 +131,8 @@ extension TrainingPass {
     ) {
       // What the projections to q, k and v write.
       let projected = whole.reserve(
-        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth], tail: nil, in: &plan)
+        [shape.queryWidth, shape.keyValueWidth, shape.keyValueWidth],
+        tail: replacesHeads ? [.query, .key, .value] : nil, in: &plan)
       guard shape.normalizesHeads else { return (projected[0], projected[1], projected[2], nil) }
       let norms = (
         q: projected[0], k: projected[1], queryRstd: plan.reserve(rows: rows, columns: shape.heads, .float32),

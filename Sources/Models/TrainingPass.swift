@@ -278,7 +278,7 @@ final class TrainingPass {
   /// Room for attention's backward pass over a batch, whose documents are each padded to whole tiles.
   private func workspace(for context: BlockContext) throws -> Tensor {
     let planned = arena[layout.workspace]
-    let needed = device.attentionWorkspace(context.attention, context.spans)
+    let needed = device.attentionWorkspace(context.attention, context.spans, inPlace: layout.gradients == nil)
     if needed <= planned.byteCount { return planned }
     if let largeWorkspace, largeWorkspace.byteCount >= needed { return largeWorkspace }
     largeWorkspace = nil
@@ -293,7 +293,7 @@ final class TrainingPass {
       dx: arena[layout.x, rows: rows], dxOperand: scratch(layout.dxOperand, rows),
       dNormed: scratch(layout.dNormed, rows), normed: scratch(layout.normed, rows),
       activation: scratch(layout.activation, rows), dAttended: arena[layout.dAttended, rows: rows],
-      dq: arena[layout.dq, rows: rows], dk: arena[layout.dk, rows: rows], dv: arena[layout.dv, rows: rows],
+      heads: layout.gradients?.map { arena[$0, rows: rows] },
       lowRank: layout.lowRankGradients.mapValues { scratch($0, rows) }, workspace: workspace)
   }
 }

@@ -337,7 +337,16 @@ final class ReferenceDevice: Device, @unchecked Sendable {
     _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor
   ) throws {
     let d = shape.headDimension
-    for tensor in [dq, dk, dv] { try zero(tensor) }
+    let targets = [dq, dk, dv]
+    // They may lie where q, k and v do.
+    let sums = try targets.map { tensor in
+      let sum = Tensor(
+        try allocate(byteCount: tensor.byteCount), rows: tensor.rows, columns: tensor.columns, dtype: .float32)
+      try zero(sum)
+      return sum
+    }
+    let (dq, dk, dv) = (sums[0], sums[1], sums[2])
+    defer { for (sum, target) in zip(sums, targets) { each(target) { get(sum, $0, $1) } } }
     for span in spans {
       for head in 0..<shape.heads {
         let first = head / (shape.heads / shape.keyValueHeads) * d
@@ -361,7 +370,7 @@ final class ReferenceDevice: Device, @unchecked Sendable {
       }
     }
   }
-  func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int { 0 }
+  func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan], inPlace: Bool) -> Int { 0 }
 
   // MARK: Loss and optimizer
 

@@ -65,6 +65,8 @@ package final class Benchmark {
     /// What the planner expected of the row; nil where nothing is planned.
     package var predictedBytes: Int?
     package var predictedSeconds: Double?
+    /// What layers keep; nil where nothing is trained.
+    package var activations: ActivationPlan?
     /// The loss of the last repetition, nats per token; nil where there is none.
     package var loss: Double?
     /// The gradient's norm at the last repetition: a step that does nothing cannot look fast.
@@ -78,11 +80,15 @@ package final class Benchmark {
 
   /// What the device calls itself.
   package var device: String { timed.description }
+  /// Layers of the model.
+  package var layerCount: Int { model.configuration.layerCount }
   let timed: TimedDevice
   let model: LanguageModel
   private let text: [Int32]
   /// Bytes that a run may take; nil: what is free.
   private let memory: Int?
+  /// Bytes that it may take of the host's memory beside a device with its own; nil: most of what is free.
+  private let hostMemory: Int?
   private var warmUps = 2
 
   /// Loads a model.
@@ -90,22 +96,22 @@ package final class Benchmark {
   /// `text` is repeated as often as needed; where it is empty, tokens are drawn from a fixed seed.
   package init(
     _ checkpoint: Checkpoint, on device: any Device, storage: WeightStorage = .operands, memory: Int? = nil,
-    text: [Int32] = []
+    hostMemory: Int? = nil, text: [Int32] = []
   ) throws {
     timed = TimedDevice(device)
     model = try LanguageModel(checkpoint, on: timed, storage: storage)
-    self.memory = memory
+    (self.memory, self.hostMemory) = (memory, hostMemory)
     self.text = text
   }
 
   /// A model of random weights in the shape of `configuration`.
   package init(
     random configuration: ModelConfiguration, on device: any Device, storage: WeightStorage = .operands,
-    memory: Int? = nil
+    memory: Int? = nil, hostMemory: Int? = nil
   ) throws {
     timed = TimedDevice(device)
     model = try LanguageModel(random: configuration, on: timed, storage: storage)
-    self.memory = memory
+    (self.memory, self.hostMemory) = (memory, hostMemory)
     text = []
   }
 
@@ -114,6 +120,7 @@ package final class Benchmark {
   package static func storage(
     of configuration: ModelConfiguration, for workloads: [Workload],
     _ quantization: TrainingConfiguration.Quantization, head: TrainingConfiguration.Head, memory: Int?,
+    hostMemory: Int? = nil,
     on device: any Device
   ) throws -> WeightStorage? {
     let steps = workloads.compactMap { workload -> (tokens: Int, context: Int)? in
@@ -123,8 +130,7 @@ package final class Benchmark {
     guard device.memory != nil, let largest = steps.max(by: { $0.tokens < $1.tokens }) else { return nil }
     let planner = try StepPlanning.planner(
       of: configuration, quantization: quantization, head: head, tokens: largest.tokens, context: largest.context,
-      memory: memory,
-      on: device)
+      memory: memory, hostMemory: hostMemory, on: device)
     return try planner.fitting(on: device)
   }
 
@@ -181,7 +187,7 @@ package final class Benchmark {
     let tokens = batch * length
     timed.limitMemory(to: memory)
     defer { timed.limitMemory(to: nil) }
-    let plan = try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory)
+    let plan = try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory, hostBudget: hostMemory)
     try model.reserve(tokens: tokens, plan)
     let extent = TrainingExtent(
       model.configuration, storage: model.storage, adapter: adapter.configuration, quantizesMoments: false,
@@ -195,6 +201,7 @@ package final class Benchmark {
       step += 1
       return (result.loss, result.gradientNorm)
     }
+    row.activations = plan
     row.predictedBytes = extent.footprint(plan, on: timed).total
     row.predictedSeconds = extent.seconds(of: plan, context: length, rates: rates, on: timed)
     return row

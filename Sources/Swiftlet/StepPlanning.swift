@@ -9,11 +9,13 @@ public enum StepPlanning {
   /// - Parameters:
   ///   - checkpoint: What the model is stored in; what it holds in NF4 stays so. nil: nothing is known but the shape.
   ///   - memory: Bytes of the device's memory to stay within; nil: what is free.
+  ///   - hostMemory: Bytes of the host's that a device with memory of its own may use beside it; nil: most of what is free.
   public static func planner(
     of configuration: ModelConfiguration, storedIn checkpoint: Checkpoint? = nil,
     quantization: TrainingConfiguration.Quantization = .none, keeping kept: Set<String> = [],
     head: TrainingConfiguration.Head = .auto, adapter: LoRAConfiguration = LoRAConfiguration(),
-    quantizesMoments: Bool = false, tokens: Int, context: Int, memory: Int?, on device: any Device
+    quantizesMoments: Bool = false, tokens: Int, context: Int, memory: Int?, hostMemory: Int? = nil,
+    on device: any Device
   ) throws -> StepPlanner {
     let others = kept.isEmpty ? checkpoint?.modulesBesideNF4 : kept
     let isNF4 = quantization != .none || others != nil
@@ -26,7 +28,7 @@ public enum StepPlanning {
         configuration, storage: storages[storages.count - 1].storage, adapter: adapter,
         quantizesMoments: quantizesMoments, tokens: tokens),
       context: context, budget: MemoryAllowance.whole(memory, on: device),
-      hostBudget: MemoryAllowance.host(beside: device),
+      hostBudget: MemoryAllowance.host(hostMemory, beside: device),
       rates: try DeviceRates.known(on: device, for: configuration), storages: storages)
     planner.heads = try head.storages(for: configuration, on: device)
     return planner

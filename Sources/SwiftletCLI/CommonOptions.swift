@@ -36,6 +36,18 @@ enum ModelOptions {
     "head", "auto|bf16|8bit|nf4", default: TrainingConfiguration.Head.auto, group: "Machine",
     "How the head is kept; auto: in 16 bits, in fewer on a GPU where nothing else fits.")
 
+  static let hostMemory = Option<String?>(
+    "host-memory", "SIZE", "The host's memory to use beside a GPU's; four fifths of what is free when not given.")
+
+  /// The bytes that an option says, `least` or more; nil where it is not given.
+  static func bytes(_ text: String?, of option: String, least: Int = 1) throws -> Int? {
+    guard let text else { return nil }
+    guard let bytes = parseByteCount(text), bytes >= least else {
+      throw InputFailure("--\(option): \"\(text)\" is not a size such as 24GB or 512MiB")
+    }
+    return bytes
+  }
+
   static let machine = [device.declaration, compute.declaration, threads.declaration]
   /// What decides how a model is loaded, the machine included.
   static let loading = machine + [quantization.declaration]

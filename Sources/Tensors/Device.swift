@@ -148,13 +148,14 @@ public protocol Device: TrainingOperations, Sendable {
   func attention(
     _ q: Tensor, _ k: Tensor, _ v: Tensor, _ shape: AttentionShape, _ spans: [AttentionSpan], into output: Tensor,
     logSumExp: Tensor?) throws
-  /// dq, dk, dv from dOutput. `workspace`: at least ``attentionWorkspace(_:_:)`` bytes.
+  /// dq, dk, dv from dOutput; they may be q, k and v themselves. `workspace`: at least ``attentionWorkspace(_:_:inPlace:)`` bytes.
   func attentionBackward(
     _ dOutput: Tensor, _ q: Tensor, _ k: Tensor, _ v: Tensor, _ output: Tensor, logSumExp: Tensor,
     _ shape: AttentionShape, _ spans: [AttentionSpan], into dq: Tensor, _ dk: Tensor, _ dv: Tensor, workspace: Tensor)
     throws
-  /// Bytes of workspace that ``attentionBackward(_:_:_:_:_:logSumExp:_:_:into:_:_:workspace:)`` needs.
-  func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int
+  /// Bytes of workspace that ``attentionBackward(_:_:_:_:_:logSumExp:_:_:into:_:_:workspace:)`` needs;
+  /// `inPlace`: where the gradients take the places of q, k and v.
+  func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan], inPlace: Bool) -> Int
 
   /// y = silu(gate) · up. All compute `[T, I]`.
   func swiGLU(_ gate: Tensor, _ up: Tensor, into y: Tensor) throws

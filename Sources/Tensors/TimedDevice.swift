@@ -51,8 +51,8 @@ package final class TimedDevice: Device, @unchecked Sendable {
   package func resetPeak() { base.resetPeak() }
   package func makeTimer() throws -> (any DeviceTimer)? { try base.makeTimer() }
   package var embedsTokens: Bool { base.embedsTokens }
-  package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan]) -> Int {
-    base.attentionWorkspace(shape, spans)
+  package func attentionWorkspace(_ shape: AttentionShape, _ spans: [AttentionSpan], inPlace: Bool) -> Int {
+    base.attentionWorkspace(shape, spans, inPlace: inPlace)
   }
   package func concurrently(tasks: Int, _ body: @Sendable (Int) throws -> Void) throws {
     try base.concurrently(tasks: tasks, body)

@@ -327,6 +327,25 @@ extension EmulatedDeviceTests {
       vocabularySize: 100_352, hiddenSize: 5120, intermediateSize: 17_920, layerCount: 40, headCount: 40,
       keyValueHeadCount: 10, ropeTheta: 250_000, contextLength: 16_384)
 
+    /// What was measured of a long context on an H200, from that card's rates
+    /// (Benchmarks/results/2026-11-26-h200-memory.jsonl).
+    @Test func longContextsTakeWhatIsExpected() throws {
+      let kernels = try TemporaryFolder()
+      let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+      let rates = DeviceRates(
+        products: 657_991_855_096_456, shortContext: 1024, shortAttention: 229_329_109_580_089, longContext: 8192,
+        longAttention: 545_333_811_081_107, shortAttentionBackward: 204_614_231_157_197,
+        longAttentionBackward: 478_389_446_614_355, elements: 3_862_797_510_536, host: 55_239_759_307)
+      let plan = ActivationPlan(
+        (0..<40).map { ActivationPlan.Layer(.input, isOnHost: $0 < 37) }, roundsInputs: true, tile: 4096, headRows: 1024
+      )
+      let extent = TrainingExtent(
+        Self.phi4, storage: .nf4(resident: false).withEmbeddingOnHost(), adapter: LoRAConfiguration(),
+        quantizesMoments: false, tokens: 282_624)
+      let seconds = extent.seconds(of: plan, context: 282_624, rates: rates, on: device)
+      #expect(abs(seconds / 325.17 - 1) < 0.05, "\(seconds)")
+    }
+
     /// Phi-4's shape within the memory of small cards.
     @Test func phi4FitsSmallCards() throws {
       let kernels = try TemporaryFolder()

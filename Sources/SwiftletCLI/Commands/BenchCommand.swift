@@ -46,7 +46,7 @@ enum BenchCommand: RunnableCommand {
     options: [
       model.declaration, workload.declaration, text.declaration, repetitions.declaration, warmUps.declaration,
       weights.declaration,
-      memory.declaration,
+      memory.declaration, ModelOptions.hostMemory.declaration,
       JSONOption.json.declaration,
     ] + dataOptions + ModelOptions.loading + [ModelOptions.head.declaration])
 
@@ -68,17 +68,13 @@ enum BenchCommand: RunnableCommand {
     let device = try DeviceSelection.device(
       arguments[ModelOptions.device], compute: arguments[ModelOptions.compute],
       threads: arguments[ModelOptions.threads], note: { StandardError.write("swiftlet: \($0)\n") })
-    let budget = try arguments[memory].map { text in
-      guard let bytes = parseByteCount(text) else {
-        throw InputFailure("--memory: \"\(text)\" is not a size such as 24GB or 512MiB")
-      }
-      return bytes
-    }
+    let budget = try ModelOptions.bytes(arguments[memory], of: "memory")
+    let hostBudget = try ModelOptions.bytes(arguments[ModelOptions.hostMemory], of: "host-memory", least: 0)
     func storage(_ configuration: ModelConfiguration) throws -> WeightStorage {
       let automatic =
         try Benchmark.storage(
           of: configuration, for: workloads, arguments[ModelOptions.quantization],
-          head: arguments[ModelOptions.head], memory: budget, on: device)
+          head: arguments[ModelOptions.head], memory: budget, hostMemory: hostBudget, on: device)
         ?? DeviceSelection.storage(
           arguments[ModelOptions.quantization]
         ).withHead(arguments[ModelOptions.head].storages(for: configuration, on: device)[0])
@@ -91,18 +87,21 @@ enum BenchCommand: RunnableCommand {
     }
     let benchmark =
       if let shape = try shape(path) {
-        try Benchmark(random: shape, on: device, storage: try storage(shape), memory: budget)
+        try Benchmark(
+          random: shape, on: device, storage: try storage(shape), memory: budget, hostMemory: hostBudget)
       } else {
         try readingInput {
           let checkpoint = try Checkpoint.open(path: ModelOptions.path(path))
           return try Benchmark(
-            checkpoint, on: device, storage: try storage(checkpoint.configuration), memory: budget)
+            checkpoint, on: device, storage: try storage(checkpoint.configuration), memory: budget,
+            hostMemory: hostBudget)
         }
       }
     for workload in workloads {
       let row = try benchmark.run(
         workload, repetitions: arguments[repetitions], warmUps: arguments[warmUps])
-      try StandardOutput.write(arguments[JSONOption.json] ? json(row, benchmark.device) : text(row))
+      try StandardOutput.write(
+        arguments[JSONOption.json] ? json(row, benchmark.device, layers: benchmark.layerCount) : text(row))
     }
   }
 
@@ -136,7 +135,7 @@ enum BenchCommand: RunnableCommand {
   // A binary does not know where it was built from; script/bench does.
   static var commit: JSONValue { getenv("SWIFTLET_COMMIT").map { .string(String(cString: $0)) } ?? .null }
 
-  private static func json(_ row: Benchmark.Row, _ device: String) -> String {
+  private static func json(_ row: Benchmark.Row, _ device: String, layers: Int) -> String {
     var object: JSONObject = [
       "name": .string(row.name), "tokens_per_second": .number(row.tokensPerSecond),
       "step_seconds": .number(row.stepSeconds),
@@ -145,6 +144,7 @@ enum BenchCommand: RunnableCommand {
     object["device_bytes"] = row.deviceBytes.map { .integer($0) }
     object["predicted_bytes"] = row.predictedBytes.map { .integer($0) }
     object["predicted_step_seconds"] = row.predictedSeconds.map { .number($0) }
+    object["choices"] = row.activations.map { .array(PlanReport.choices(of: $0, layerCount: layers)) }
     object["loss"] = row.loss.map { .number($0) }
     object["grad_norm"] = row.gradientNorm.map { .number($0) }
     object["shares"] = .object(JSONObject(row.shares.map { (key: $0.name, value: .number($0.share)) }))

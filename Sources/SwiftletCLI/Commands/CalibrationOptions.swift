@@ -48,11 +48,7 @@ enum CalibrationOptions {
 
   /// Bytes that may be taken beside a model.
   static func memory(_ arguments: ParsedArguments) throws -> Int {
-    guard let text = arguments[memory] else { return Machine.current.availableMemory / 10 * 9 }
-    guard let bytes = parseByteCount(text), bytes > 0 else {
-      throw InputFailure("--memory: \"\(text)\" is not a size such as 24GB or 512MiB")
-    }
-    return bytes
+    try ModelOptions.bytes(arguments[memory], of: "memory") ?? Machine.current.availableMemory / 10 * 9
   }
 }
 

@@ -33,18 +33,14 @@ enum PlanCommand: RunnableCommand {
     examples: ["phi-4 --quantization nf4 --memory 24GB --context 16384", "model.gguf --batch-size 4 --json"],
     arguments: [model.declaration],
     options: [
-      memory.declaration, context.declaration, batchSize.declaration, rank.declaration, optimizer.declaration,
+      memory.declaration, ModelOptions.hostMemory.declaration, context.declaration, batchSize.declaration,
+      rank.declaration, optimizer.declaration,
       longest.declaration, measure.declaration, JSONOption.json.declaration,
     ] + ModelOptions.loading + [ModelOptions.head.declaration])
 
   static func run(_ arguments: ParsedArguments) throws {
     let name = arguments[model]
-    let budget = try arguments[memory].map { text in
-      guard let bytes = parseByteCount(text) else {
-        throw InputFailure("--memory: \"\(text)\" is not a size such as 24GB or 512MiB")
-      }
-      return bytes
-    }
+    let budget = try ModelOptions.bytes(arguments[memory], of: "memory")
     let checkpoint =
       KnownShapes.configuration(name) == nil
       ? try readingInput { try Checkpoint.open(path: ModelOptions.path(name)) } : nil
@@ -61,7 +57,8 @@ enum PlanCommand: RunnableCommand {
       of: configuration, storedIn: checkpoint, quantization: arguments[ModelOptions.quantization],
       head: arguments[ModelOptions.head], adapter: lora,
       quantizesMoments: arguments[optimizer] == .adamw8bit, tokens: arguments[batchSize] * arguments[context],
-      context: arguments[context], memory: budget, on: device)
+      context: arguments[context], memory: budget,
+      hostMemory: try ModelOptions.bytes(arguments[ModelOptions.hostMemory], of: "host-memory", least: 0), on: device)
     var nearest: Int?
     if arguments[longest] {
       let found = planner.longestContext(on: device)

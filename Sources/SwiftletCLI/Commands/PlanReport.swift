@@ -22,11 +22,12 @@ struct PlanReport {
   }
 
   /// Layers side by side that are alike.
-  private var runs: [(layers: Range<Int>, layer: ActivationPlan.Layer)] {
-    guard let plan else { return [] }
+  private static func runs(
+    of plan: ActivationPlan, layerCount: Int
+  ) -> [(layers: Range<Int>, layer: ActivationPlan.Layer)] {
     var runs: [(layers: Range<Int>, layer: ActivationPlan.Layer)] = []
     for index in 0..<layerCount {
-      let layer = plan.activations[index]
+      let layer = plan[index]
       if let last = runs.last, last.layer == layer {
         runs[runs.count - 1].layers = last.layers.lowerBound..<index + 1
       } else {
@@ -78,6 +79,29 @@ struct PlanReport {
       + (grouping.isOnHost ? ", in the host's memory" : "")
   }
 
+  /// What layers keep, where, and how much of a batch goes through at once.
+  static func choices(of plan: ActivationPlan, layerCount: Int) -> [JSONValue] {
+    var choices: [JSONValue] = runs(of: plan, layerCount: layerCount).map { run in
+      .object([
+        "choice": "layers", "first": .integer(run.layers.lowerBound), "last": .integer(run.layers.upperBound - 1),
+        "keep": .string(plan.grouping == nil ? word(run.layer.keeps) : "input-of-group"),
+        "place": run.layer.isOnHost ? "host" : "device",
+      ])
+    }
+    if let grouping = plan.grouping {
+      choices.append(
+        .object([
+          "choice": "groups", "size": .integer(grouping.size),
+          "layers_with_attention": .integer(grouping.attentions), "place": grouping.isOnHost ? "host" : "device",
+        ]))
+    }
+    return choices + [
+      .object(["choice": "tile", "value": plan.tile.map { .integer($0) } ?? .null]),
+      .object(["choice": "head_rows", "value": plan.headRows.map { .integer($0) } ?? .null]),
+      .object(["choice": "rounded_inputs", "value": .bool(plan.roundsInputs)]),
+    ]
+  }
+
   var json: JSONObject {
     guard let plan else {
       var object: JSONObject = ["fits": .bool(false), "budget_bytes": .integer(budget)]
@@ -85,21 +109,7 @@ struct PlanReport {
       return object
     }
     let footprint = plan.footprint
-    var choices: [JSONValue] = runs.map { run in
-      .object([
-        "choice": "layers", "first": .integer(run.layers.lowerBound), "last": .integer(run.layers.upperBound - 1),
-        "keep": .string(plan.activations.grouping == nil ? Self.word(run.layer.keeps) : "input-of-group"),
-        "place": run.layer.isOnHost ? "host" : "device",
-      ])
-    }
-    if let grouping = plan.activations.grouping {
-      choices.append(
-        .object([
-          "choice": "groups", "size": .integer(grouping.size),
-          "layers_with_attention": .integer(grouping.attentions),
-          "place": grouping.isOnHost ? "host" : "device",
-        ]))
-    }
+    var choices = Self.choices(of: plan.activations, layerCount: layerCount)
     choices += [
       .object(["choice": "weights", "value": plan.weightsAreResident ? "resident" : "on-use"]),
       .object([
@@ -109,9 +119,6 @@ struct PlanReport {
       .object(["choice": "head", "value": .string(Self.word(plan.storage.head))]),
       .object(["choice": "moments", "value": plan.storage.momentsAreOnHost ? "host" : "device"]),
       .object(["choice": "embedding", "value": plan.storage.embeddingIsOnHost ? "host" : "device"]),
-      .object(["choice": "tile", "value": plan.activations.tile.map { .integer($0) } ?? .null]),
-      .object(["choice": "head_rows", "value": plan.activations.headRows.map { .integer($0) } ?? .null]),
-      .object(["choice": "rounded_inputs", "value": .bool(plan.activations.roundsInputs)]),
     ]
     var object: JSONObject = [
       "fits": .bool(true), "predicted_bytes": .integer(footprint.total), "budget_bytes": .integer(budget),
@@ -149,7 +156,7 @@ struct PlanReport {
     ]
     if footprint.host > 0 { lines.append(row("in the host's memory", footprint.host)) }
     lines.append("layers")
-    for run in runs {
+    for run in Self.runs(of: plan.activations, layerCount: layerCount) {
       let (first, last) = (run.layers.lowerBound, run.layers.upperBound - 1)
       let name = first == last ? "\(first)" : "\(first) to \(last)"
       lines.append(

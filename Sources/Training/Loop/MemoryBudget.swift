@@ -4,10 +4,12 @@ import Tensors
 
 extension LanguageModel {
   /// The plan of the fastest step that fits `budget` bytes beside what the process holds now.
-  /// - Parameter context: tokens of a document, which decide what attention costs.
+  /// - Parameters:
+  ///   - context: tokens of a document, which decide what attention costs.
+  ///   - hostBudget: bytes of the host's memory, for weights and moments that lie there too; nil: most of what is free now.
   /// - Throws: when no plan fits, with the number of tokens that would.
   package func activationPlan(
-    _ wanted: TrainingConfiguration.Recompute, tokens: Int, context: Int, budget: Int?
+    _ wanted: TrainingConfiguration.Recompute, tokens: Int, context: Int, budget: Int?, hostBudget: Int? = nil
   ) throws -> ActivationPlan {
     switch wanted {
     case .none: return .everything
@@ -22,7 +24,8 @@ extension LanguageModel {
     free -= extent(tokens).scratchByteCount(on: device)
     if activationByteCount(tokens: tokens, .everything) <= free { return .everything }
     let rates = try DeviceRates.known(on: device, for: configuration)
-    let hostFree = MemoryAllowance.host(beside: device)
+    let hostFree = MemoryAllowance.host(
+      hostBudget.map { $0 - extent(tokens).fixedFootprint(on: device).host }, beside: device)
     func search(_ tokens: Int) -> ActivationSearch {
       let extent = extent(tokens)
       return ActivationSearch(

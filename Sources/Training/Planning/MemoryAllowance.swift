@@ -22,8 +22,9 @@ public enum MemoryAllowance {
     return left + (device.memory?.used ?? 0)
   }
 
-  /// Bytes of the host's memory for what a device with memory of its own leaves there; 0 for others.
-  public static func host(beside device: any Device) -> Int {
-    device.memory == nil ? 0 : (ProcessMemory.availableByteCount ?? 0) / 10 * 8
+  /// Bytes of the host's memory for what a device with memory of its own leaves there, `budget` or most of what is free; 0 for
+  /// other devices.
+  public static func host(_ budget: Int? = nil, beside device: any Device) -> Int {
+    device.memory == nil ? 0 : budget ?? (ProcessMemory.availableByteCount ?? 0) / 10 * 8
   }
 }
