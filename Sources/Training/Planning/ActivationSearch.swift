@@ -50,6 +50,7 @@ struct ActivationSearch {
             if let found = filling?.best(faster: seconds, on: device) { best = found }
           }
         }
+        guard extent.tokens >= GroupSearch.leastTokens else { continue }
         let base = ActivationPlan([], rest: .input, roundsInputs: true, tile: tile, headRows: headRows)
         if let found = GroupSearch(self, base, costs, on: device).best(faster: seconds, on: device) { best = found }
       }
@@ -66,7 +67,9 @@ struct ActivationSearch {
       plan.layers = [ActivationPlan.Layer](repeating: floor, count: extent.configuration.layerCount)
       return extent.activationByteCounts(plan, on: device).device
     }
-    return min(alone.min() ?? .max, GroupSearch.leastByteCount(self, base, on: device))
+    let least = alone.min() ?? 0
+    return extent.tokens < GroupSearch.leastTokens
+      ? least : min(least, GroupSearch.leastByteCount(self, base, on: device))
   }
 
   /// Pieces of a batch: ever smaller ones.

@@ -10,6 +10,9 @@ struct GroupSearch {
   /// The largest group that is looked at: beyond, what a group keeps for itself outweighs what it spares.
   private static let most = 8
 
+  /// The least tokens at once that are grouped: of fewer, inputs are little beside weights and head.
+  static let leastTokens = 8192
+
   private let search: ActivationSearch
   private let base: ActivationPlan
   private let costs: StepCosts
