@@ -197,20 +197,25 @@ import Tokenization
 
   // MARK: GGUF
 
-  private func gguf(eos: UInt32, template: String = MiniModel.chatMLTemplate) -> GGUFBuilder {
+  private func gguf(
+    eos: UInt32, padding: UInt32 = 260, addsBOS: Bool? = nil, reserved: String = "<|reserved_0|>",
+    reservedType: UInt32 = 3,
+    template: String = MiniModel.chatMLTemplate
+  ) -> GGUFBuilder {
     var builder = GGUFBuilder()
     builder.add("general.architecture", "llama")
     builder.add("tokenizer.ggml.model", "gpt2")
     builder.add("tokenizer.ggml.pre", "gpt-2")
-    let tokens = MiniModel.alphabet + ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|reserved_0|>"]
+    let tokens = MiniModel.alphabet + ["<s>", "</s>", "<|im_start|>", "<|im_end|>", reserved]
     builder.add("tokenizer.ggml.tokens", tokens)
-    let types = tokens.indices.map { UInt32($0 < 256 ? 1 : 3) }
+    let types = tokens.indices.map { $0 < 256 ? 1 : $0 == 260 ? reservedType : 3 }
     builder.add(
       "tokenizer.ggml.token_type", type: 9,
       GGUFBuilder.bytes(UInt32(5)) + GGUFBuilder.bytes(UInt64(types.count)) + types.flatMap { GGUFBuilder.bytes($0) })
     builder.add("tokenizer.ggml.bos_token_id", UInt32(256))
     builder.add("tokenizer.ggml.eos_token_id", eos)
-    builder.add("tokenizer.ggml.padding_token_id", UInt32(260))
+    builder.add("tokenizer.ggml.padding_token_id", padding)
+    if let addsBOS { builder.add("tokenizer.ggml.add_bos_token", addsBOS) }
     builder.add("tokenizer.chat_template", template)
     builder.add("general.name", "mini")
     var random = SeededRandom(seed: 5)
@@ -235,6 +240,20 @@ import Tokenization
     #expect(try Examination(of: repaired).repair(into: file) == file)
     #expect(TemporaryFolder.bytes(of: file) == TemporaryFolder.bytes(of: repaired))
     #expect(throws: ModelFileError.self) { try examination.repair(into: file) }
+  }
+
+  @Test func aGGUFWhosePaddingIsABOSThatNobodyWrites() throws {
+    // As Qwen's: BOS is named because the format wants one, and ids without a token are filled up.
+    let folder = try TemporaryFolder()
+    func found(_ name: String, addsBOS: Bool) throws -> Examination {
+      let builder = gguf(eos: 259, padding: 256, addsBOS: addsBOS, reserved: "[PAD260]", reservedType: 5)
+      return try Examination(of: folder.write(name, builder.build()))
+    }
+    #expect(try found("none.gguf", addsBOS: false).findings.isEmpty)
+    let examination = try found("written.gguf", addsBOS: true)
+    #expect(examination.findings.map(\.id) == ["pad-is-bos"])
+    #expect(examination.findings.first?.repair.contains("`[PAD260]`") == true)
+    #expect(try Examination(of: examination.repair(into: folder.path + "/out")).findings.isEmpty)
   }
 
   @Test func aGGUFWhoseTemplateOpensTheTurn() throws {

@@ -78,7 +78,7 @@ enum PaddingCheck: Check {
           + "model never learns to stop.",
         evidence: evidence)
     }
-    if same.contains(.bos) {
+    if same.contains(.bos), isWritten(pad, patient, plan) {
       return Problem(
         id: "pad-is-bos", severity: .warning,
         message:
@@ -94,6 +94,15 @@ enum PaddingCheck: Check {
         evidence: evidence, isUnknown: true)
     }
     return nil
+  }
+
+  /// Whether BOS ever stands before a text: a GGUF names one also for models that have none, as Qwen's.
+  private static func isWritten(_ bos: SpecialToken, _ patient: Patient, _ plan: Plan) -> Bool {
+    guard case .gguf = patient.kind, patient.tokenizer != nil, !patient.addsBOS else { return true }
+    guard let probe = plan.template(of: patient)?.probe, let text = probe.render([.user(1)], prompt: true) else {
+      return false
+    }
+    return find(bos.content.utf8, in: text) != nil
   }
 
   private static func isFolder(_ patient: Patient) -> Bool { if case .folder = patient.kind { true } else { false } }

@@ -6,7 +6,10 @@ import Tokenization
 enum SplitTokenCheck: Check {
   static func examine(_ patient: Patient, _ plan: inout Plan) -> [Finding] {
     guard let tokenizer = patient.tokenizer else { return [] }
-    var contents = SpecialRole.allCases.compactMap { plan.token($0, of: patient)?.content }
+    var roles = SpecialRole.allCases
+    // A GGUF's padding may be a place that only fills the vocabulary up; it stands in no text.
+    if case .gguf = patient.kind { roles.removeAll { $0 == .pad } }
+    var contents = roles.compactMap { plan.token($0, of: patient)?.content }
     for key in ["additional_special_tokens", "extra_special_tokens"] {
       for token in patient.value("tokenizer_config.json", key)?.array ?? [] {
         if let content = token.string ?? token["content"]?.string { contents.append(content) }
