@@ -178,12 +178,8 @@ package final class Benchmark {
   }
 
   private func train(_ workload: Workload, _ batch: Int, _ length: Int, _ repetitions: Int) throws -> Row {
-    try model.prepareForTraining()
-    let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
-    try adapter.initialize(seed: 3407)
-    model.attach(adapter)
+    let (adapter, optimizer) = try beginLearning()
     defer { model.attach(nil) }
-    let optimizer = try Optimizer(adapter, on: timed, momentsAreOnHost: model.storage.momentsAreOnHost)
     let tokens = batch * length
     timed.limitMemory(to: memory)
     defer { timed.limitMemory(to: nil) }
@@ -205,6 +201,15 @@ package final class Benchmark {
     row.predictedBytes = extent.footprint(plan, on: timed).total
     row.predictedSeconds = extent.seconds(of: plan, context: length, rates: rates, on: timed)
     return row
+  }
+
+  /// An adapter that learns, attached until another is.
+  func beginLearning() throws -> (Adapter, Optimizer) {
+    try model.prepareForTraining()
+    let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
+    try adapter.initialize(seed: 3407)
+    model.attach(adapter)
+    return (adapter, try Optimizer(adapter, on: timed, momentsAreOnHost: model.storage.momentsAreOnHost))
   }
 
   private func measure(

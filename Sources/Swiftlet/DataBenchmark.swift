@@ -90,12 +90,8 @@ extension Benchmark {
   package func train(on batches: [PackedBatch], name: String) throws -> DataBenchmark.Row {
     ProcessMemory.resetPeak()
     timed.resetPeak()
-    try model.prepareForTraining()
-    let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
-    try adapter.initialize(seed: 3407)
-    model.attach(adapter)
+    let (_, optimizer) = try beginLearning()
     defer { model.attach(nil) }
-    let optimizer = try Optimizer(adapter, on: timed)
     let most = batches.map(\.tokens.count).max() ?? 0
     try model.reserve(
       tokens: most, try model.activationPlan(.auto, tokens: most, context: most, budget: nil))

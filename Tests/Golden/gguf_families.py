@@ -3,14 +3,17 @@ family, by transformers and by llama.cpp from a GGUF with the names, keys and ro
 
 Ran with transformers 5.23.0, torch 2.13.0, gguf 0.19.0, xllamacpp 2026.10.11549.
 """
-import ctypes
+import pathlib
+import sys
 import tempfile
 
 import gguf
 import numpy as np
 import torch
-import xllamacpp
 from transformers import AutoConfig, AutoModelForCausalLM
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "Comparison"))
+import llama_cpp
 
 SIZES = dict(vocab_size=32, hidden_size=64, intermediate_size=96, num_hidden_layers=5, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=256, rope_theta=10000.0, rms_norm_eps=1e-5, bos_token_id=1,
@@ -78,44 +81,6 @@ def write(path, name, config, model, pairs):
     writer.close()
 
 
-class Parameters(ctypes.Structure):
-    """Parameters that are only handed through: larger than any version's, whose own size is what both sides touch."""
-    _fields_ = [("bytes", ctypes.c_char * 1024)]
-
-
-class Batch(ctypes.Structure):
-    _fields_ = [("count", ctypes.c_int32), ("tokens", ctypes.c_void_p), ("embeddings", ctypes.c_void_p),
-                ("positions", ctypes.c_void_p), ("sequence_counts", ctypes.c_void_p),
-                ("sequences", ctypes.c_void_p), ("logits", ctypes.c_void_p)]
-
-
-def by_llama_cpp(path, tokens, vocabulary):
-    lib = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
-    pointer = ctypes.c_void_p
-    for name, result, types in [
-        ("llama_model_default_params", Parameters, []), ("llama_context_default_params", Parameters, []),
-        ("llama_model_load_from_file", pointer, [ctypes.c_char_p, Parameters]),
-        ("llama_init_from_model", pointer, [pointer, Parameters]), ("llama_decode", ctypes.c_int32, [pointer, Batch]),
-        ("llama_batch_get_one", Batch, [pointer, ctypes.c_int32]),
-        ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float), [pointer, ctypes.c_int32]),
-    ]:
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, types
-    lib.llama_backend_init()
-    model = lib.llama_model_load_from_file(path.encode(), lib.llama_model_default_params())
-    parameters = lib.llama_context_default_params()
-    # n_ctx comes first: which factors llama.cpp takes follows the context, not the tokens.
-    ctypes.memmove(ctypes.byref(parameters), ctypes.byref(ctypes.c_uint32(256)), 4)
-    context = lib.llama_init_from_model(model, parameters)
-    data = (ctypes.c_int32 * len(tokens))(*tokens)
-    wanted = (ctypes.c_int8 * len(tokens))(*[1] * len(tokens))
-    batch = lib.llama_batch_get_one(ctypes.cast(data, pointer), len(tokens))
-    batch.logits = ctypes.cast(wanted, pointer)
-    assert lib.llama_decode(context, batch) == 0
-    return np.stack([np.ctypeslib.as_array(lib.llama_get_logits_ith(context, i), (vocabulary,)).copy()
-                     for i in range(len(tokens))])
-
-
 def main():
     torch.manual_seed(5)
     for name, changes, pairs in CASES:
@@ -131,7 +96,8 @@ def main():
             expected = model(input_ids=torch.tensor([tokens])).logits[0].numpy()
         with tempfile.TemporaryDirectory() as folder:
             write(f"{folder}/model.gguf", name, config, model, pairs)
-            found = by_llama_cpp(f"{folder}/model.gguf", tokens, 32)
+            # Which factors llama.cpp takes follows the context, not the tokens.
+            found = llama_cpp.Model(f"{folder}/model.gguf", context=256).run(tokens)
         error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
         # llama.cpp keeps keys and values in f16.
         print(name, ", ".join(changes), f"relative distance {error:.1e}")

@@ -5,19 +5,21 @@ perplexity.py MODEL_FOLDER TEXT [--window 512] [--tokens 20000] [--dtype float32
 The text's first tokens, without special ones, are cut into windows side by side; each is read on its own, and every
 token but a window's first is predicted. MODEL_FOLDER holds the GGUF's weights, dequantized to fp32
 (transformers' `from_pretrained(..., gguf_file=...)` and `save_pretrained` make it). With --gguf, llama.cpp reads
-the same windows from FILE: the functions of the library inside the package xllamacpp, called through ctypes, the
-memory cleared before each window, the logits of all its positions asked for and their log-softmax taken in float64.
-llama.cpp quantizes activations to 8 bits where weights are quantized, hence its distance.
+the same windows from FILE through Tests/Comparison/llama_cpp.py, its memory cleared before each, and the log-softmax of
+all positions is taken in float64. llama.cpp quantizes activations to 8 bits where weights are quantized, hence its distance.
 
 Ran with transformers 5.23.0, torch 2.13.0, xllamacpp 2026.10.11549.
 """
 import argparse
-import ctypes
 import json
+import pathlib
+import sys
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / "Comparison"))
 
 
 def windows_of(arguments):
@@ -44,49 +46,14 @@ def by_transformers(windows, arguments):
     return losses
 
 
-class Parameters(ctypes.Structure):
-    """Parameters that are only handed through: larger than any version's, whose own size is what both sides touch."""
-    _fields_ = [("bytes", ctypes.c_char * 1024)]
-
-
-class Batch(ctypes.Structure):
-    _fields_ = [("count", ctypes.c_int32), ("tokens", ctypes.c_void_p), ("embeddings", ctypes.c_void_p),
-                ("positions", ctypes.c_void_p), ("sequence_counts", ctypes.c_void_p),
-                ("sequences", ctypes.c_void_p), ("logits", ctypes.c_void_p)]
-
-
 def by_llama_cpp(windows, arguments):
-    import xllamacpp
+    from llama_cpp import Model
 
-    # With the window at hand, the defaults of a context (512 tokens) are what is wanted.
-    assert max(map(len, windows)) <= 512
-    lib = ctypes.CDLL(xllamacpp.xllamacpp.__file__)
-    pointer = ctypes.c_void_p
-    for name, result, types in [
-        ("llama_model_default_params", Parameters, []), ("llama_context_default_params", Parameters, []),
-        ("llama_model_load_from_file", pointer, [ctypes.c_char_p, Parameters]),
-        ("llama_init_from_model", pointer, [pointer, Parameters]), ("llama_get_memory", pointer, [pointer]),
-        ("llama_memory_clear", None, [pointer, ctypes.c_bool]), ("llama_decode", ctypes.c_int32, [pointer, Batch]),
-        ("llama_batch_get_one", Batch, [pointer, ctypes.c_int32]), ("llama_model_get_vocab", pointer, [pointer]),
-        ("llama_vocab_n_tokens", ctypes.c_int32, [pointer]),
-        ("llama_get_logits_ith", ctypes.POINTER(ctypes.c_float), [pointer, ctypes.c_int32]),
-    ]:
-        function = getattr(lib, name)
-        function.restype, function.argtypes = result, types
-    lib.llama_backend_init()
-    model = lib.llama_model_load_from_file(arguments.gguf.encode(), lib.llama_model_default_params())
-    context = lib.llama_init_from_model(model, lib.llama_context_default_params())
-    vocabulary = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
+    model = Model(arguments.gguf, context=max(map(len, windows)))
     losses = []
     for window in windows:
-        lib.llama_memory_clear(lib.llama_get_memory(context), True)
-        tokens = (ctypes.c_int32 * len(window))(*window)
-        wanted = (ctypes.c_int8 * len(window))(*[1] * len(window))
-        batch = lib.llama_batch_get_one(ctypes.cast(tokens, pointer), len(window))
-        batch.logits = ctypes.cast(wanted, pointer)
-        assert lib.llama_decode(context, batch) == 0
-        for position, target in enumerate(window[1:]):
-            row = np.ctypeslib.as_array(lib.llama_get_logits_ith(context, position), (vocabulary,)).astype(np.float64)
+        model.forget()
+        for row, target in zip(model.run(window).astype(np.float64), window[1:]):
             top = row.max()
             losses.append(float(top + np.log(np.exp(row - top).sum()) - row[target]))
     return losses

@@ -114,7 +114,7 @@ import Testing
 
   @Test func everyTagIsClosed() throws {
     let points = try (1...3000).compactMap {
-      RunPoint(
+      MetricsLine(
         try JSONValue.parse(
           "{\"step\": \($0), \"loss\": \($0 == 7 ? "null" : "\(3.0 / Double($0))"), \"grad_norm\": \(1.0 / Double($0)), "
             + "\"eval_loss\": \($0 % 100)}"))
@@ -185,7 +185,7 @@ import Testing
 @Suite struct RunComparisonTests {
   private func run(_ name: String, _ rate: String, _ losses: [Double]) throws -> RunComparison.Run {
     let points = try losses.enumerated().compactMap { index, loss in
-      RunPoint(
+      MetricsLine(
         try JSONValue.parse(
           "{\"step\": \(index + 1), \"loss\": \(loss), \"eval_loss\": \(loss / 2), \"tokens_per_second\": \(index)}"))
     }

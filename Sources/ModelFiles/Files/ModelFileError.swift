@@ -18,20 +18,30 @@ public struct ModelFileError: Error, CustomStringConvertible, Equatable, Sendabl
 
   /// An error of the system, in words.
   static func system(_ path: String, _ action: String, _ code: Int32 = errno) -> ModelFileError {
-    let reason =
-      switch code {
-      case ENOSPC: "the disk is full; free some space and run again"
-      case EDQUOT: "the disk quota is used up; free some space and run again"
-      case EFBIG: "the file would be larger than this system or its limits allow"
-      case EROFS: "the file system is read-only; choose another folder"
-      case EACCES, EPERM: "permission denied"
-      case ENOENT: "no such file or folder"
-      case ENOTDIR: "a part of the path is no folder"
-      case EISDIR: "this is a folder"
-      case EMFILE, ENFILE: "too many open files"
-      default: String(cString: strerror(code))
-      }
-    return ModelFileError(path, "cannot \(action): \(reason)")
+    ModelFileError(path, "cannot \(action): \(SystemFailure.reason(code))")
+  }
+}
+
+/// Failures of the system in words.
+package enum SystemFailure {
+  /// What an error number means, and what to do.
+  /// - Parameters:
+  ///   - again: how what failed is run again.
+  ///   - elsewhere: how another place is named, where being refused says that one is needed.
+  package static func reason(_ code: Int32, again: String = "run again", elsewhere: String? = nil) -> String {
+    switch code {
+    case ENOSPC: "the disk is full; free some space and \(again)"
+    case EDQUOT: "the disk quota is used up; free some space and \(again)"
+    case EFBIG: "the file would be larger than this system or its limits allow"
+    case EROFS: "the file system is read-only; choose another \(elsewhere ?? "folder")"
+    case EACCES, EPERM: elsewhere.map { "permission denied; choose another \($0)" } ?? "permission denied"
+    case ENOENT: "no such file or folder"
+    case ENOTDIR: "a part of the path is no folder"
+    case EISDIR: "this is a folder"
+    case EEXIST: "something else has this name"
+    case EMFILE, ENFILE: "too many open files"
+    default: String(cString: strerror(code))
+    }
   }
 }
 

@@ -68,7 +68,7 @@ enum QuantizeCommand: RunnableCommand {
     if needsText, !CalibrationOptions.isGiven(arguments) {
       throw InputFailure(
         "--calibration is missing; name a text file like what the model will read"
-          + (method == .dynamic ? ", or take --like unsloth" : ", or take --rounding nearest"))
+          + (method == .dynamic ? ", or, for Phi-4, take --like unsloth" : ", or take --rounding nearest"))
     }
     let text = try needsText ? CalibrationOptions.readText(arguments) : nil
     var export = try readingInput {

@@ -29,44 +29,29 @@ struct ProgressLine {
   /// In a log: seconds after which a line is due, whatever the progress.
   static let logInterval = 10.0
 
-  private let isTerminal: Bool
-  private let columns: () -> Int
-  private let write: (String) -> Void
+  private var line: RewrittenLine
   private var lastLine: (time: Double, step: Int)?
-  private var isOpen = false
   private var mean = SmoothedSeries()
 
   init(
     isTerminal: Bool = StandardError.isTerminal, columns: @escaping () -> Int = { StandardError.columns },
     write: @escaping (String) -> Void = StandardError.write
   ) {
-    self.isTerminal = isTerminal
-    self.columns = columns
-    self.write = write
+    line = RewrittenLine(isTerminal: isTerminal, columns: columns, write: write)
   }
 
   /// Shows a step; `now` is any clock in seconds.
   mutating func show(_ step: Step, at now: Double) {
     let mean = mean.add(step.loss)
-    guard isTerminal else {
-      let text = Self.text(step, mean: mean)
-      if isDue(step, now) {
-        write(text + "\n")
-        lastLine = (now, step.step)
-      }
-      return
-    }
+    guard line.isTerminal || isDue(step, now) else { return }
+    line.show(Self.text(step, mean: mean, columns: line.room), at: now)
+    lastLine = (now, step.step)
     // What is remarkable stays on the screen; the next step begins a new line.
-    let room = max(20, columns() - 1)
-    write("\r\u{1B}[K" + Self.text(step, mean: mean, columns: room).prefix(room) + (step.isRemarkable ? "\n" : ""))
-    isOpen = !step.isRemarkable
+    if step.isRemarkable { line.finish() }
   }
 
   /// Ends the line, so that other text begins on one of its own.
-  mutating func finish() {
-    if isOpen { write("\n") }
-    isOpen = false
-  }
+  mutating func finish() { line.finish() }
 
   private func isDue(_ step: Step, _ now: Double) -> Bool {
     guard let lastLine, !step.isRemarkable, step.step < step.totalSteps else { return true }

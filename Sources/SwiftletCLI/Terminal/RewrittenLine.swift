@@ -1,6 +1,6 @@
 /// One line of text on standard error that rewrites itself on a terminal, and is written every ten seconds into a log.
 struct RewrittenLine {
-  private let isTerminal: Bool
+  let isTerminal: Bool
   private let columns: () -> Int
   private let write: (String) -> Void
   private var last: Double?
@@ -21,10 +21,13 @@ struct RewrittenLine {
   /// Lets time pass as though a text had been shown.
   mutating func skip(at now: Double) { last = now }
 
+  /// Characters that fit on the line.
+  var room: Int { isTerminal ? max(20, columns() - 1) : .max }
+
   /// Shows a text in place of the one before.
   mutating func show(_ text: String, at now: Double) {
     last = now
-    write(isTerminal ? "\r\u{1B}[K" + text.prefix(max(20, columns() - 1)) : text + "\n")
+    write(isTerminal ? "\r\u{1B}[K" + text.prefix(room) : text + "\n")
     isOpen = isTerminal
   }
 

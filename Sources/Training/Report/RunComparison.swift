@@ -8,14 +8,14 @@ public struct RunComparison: Sendable {
     /// What it is called.
     public var name: String
     /// Its metrics.
-    public var points: [RunPoint]
+    public var points: [MetricsLine]
     /// Its settings.
     public var settings: [(name: String, value: String)]
     /// When it was last written, in seconds since 1970.
     public var modified: Double
 
     /// A run to compare.
-    public init(name: String, points: [RunPoint], settings: [(name: String, value: String)], modified: Double) {
+    public init(name: String, points: [MetricsLine], settings: [(name: String, value: String)], modified: Double) {
       self.name = name
       self.points = points
       self.settings = settings

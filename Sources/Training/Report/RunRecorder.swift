@@ -14,7 +14,7 @@ public final class RunRecorder {
   private let report: RunReport
   private let dataJSON: JSONValue
   private var reader: MetricsReader
-  private var points: [RunPoint]
+  private var points: [MetricsLine]
   private let events: EventFile?
   private var smoothed = SmoothedSeries()
   private var lastReport = -Double.infinity
@@ -66,7 +66,7 @@ public final class RunRecorder {
     writeReport(at: MonotonicClock.now())
   }
 
-  private func note(_ point: RunPoint) {
+  private func note(_ point: MetricsLine) {
     guard let events else { return }
     var values: [(name: String, value: Double)] = []
     func add(_ name: String, _ value: Double?) { if let value { values.append((name, value)) } }
@@ -76,7 +76,7 @@ public final class RunRecorder {
     add("train/grad_norm", point.gradientNorm)
     add("train/tokens_per_second", point.tokensPerSecond)
     add("train/tokens", point.tokens.map(Double.init))
-    add("train/memory_bytes", point.memoryBytes)
+    add("train/memory_bytes", point.memoryBytes.map { Double($0) })
     add("train/reward_margin", point.rewardMargin)
     add("train/reward_accuracy", point.rewardAccuracy)
     add("eval/loss", point.evalLoss)

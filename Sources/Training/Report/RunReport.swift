@@ -9,7 +9,7 @@ public struct RunReport: Sendable {
   /// Steps of the whole run.
   public var totalSteps: Int
   /// The metrics.
-  public var points: [RunPoint]
+  public var points: [MetricsLine]
   /// Facts of the data, as `data.json` has them.
   public var data: JSONValue?
   /// The configuration, names and values.
@@ -17,7 +17,7 @@ public struct RunReport: Sendable {
 
   /// A report of a run.
   public init(
-    name: String, remarks: [String], totalSteps: Int, points: [RunPoint], data: JSONValue?,
+    name: String, remarks: [String], totalSteps: Int, points: [MetricsLine], data: JSONValue?,
     settings: [(name: String, value: String)]
   ) {
     self.name = name
@@ -54,7 +54,7 @@ public struct RunReport: Sendable {
     let speeds = trained.compactMap(\.tokensPerSecond).sorted()
     if !speeds.isEmpty { tiles.append(("tokens/s, median", LineChart.number(speeds[speeds.count / 2]))) }
     if let memory = points.compactMap(\.memoryBytes).max() {
-      tiles.append(("memory at most", Self.gibibytes(memory)))
+      tiles.append(("memory at most", Self.gibibytes(Double(memory))))
     }
     let skipped = points.count { $0.isSkipped }
     if skipped > 0 { tiles.append(("steps skipped", "\(skipped)")) }
@@ -65,7 +65,7 @@ public struct RunReport: Sendable {
       + "</div>\n"
   }
 
-  private func series(_ value: (RunPoint) -> Double?) -> [(x: Double, y: Double)] {
+  private func series(_ value: (MetricsLine) -> Double?) -> [(x: Double, y: Double)] {
     points.compactMap { point in value(point).map { (Double(point.step), $0) } }
   }
 
@@ -97,7 +97,7 @@ public struct RunReport: Sendable {
         title: "Tokens per second", series: [.init(name: "", style: "c4", points: series(\.tokensPerSecond))]),
       LineChart(
         title: "Memory in GiB",
-        series: [.init(name: "", style: "c5", points: series { $0.memoryBytes.map { $0 / Double(1 << 30) } })]),
+        series: [.init(name: "", style: "c5", points: series { $0.memoryBytes.map { Double($0) / Double(1 << 30) } })]),
     ]
     return charts.map(\.figure).joined()
   }

@@ -2,7 +2,8 @@ import Glibc
 import JSONValues
 import ModelFiles
 
-/// One line of `metrics.jsonl`; a value that a line does not have is left out.
+/// One line of `metrics.jsonl`, as it is written and as charts and comparisons read it; a value that a line does not have is
+/// left out.
 public struct MetricsLine: Sendable, Equatable {
   /// Steps done.
   public var step: Int
@@ -43,6 +44,27 @@ public struct MetricsLine: Sendable, Equatable {
     self.tokensPerSecond = tokensPerSecond
     self.tokens = tokens
     self.evalLoss = evalLoss
+  }
+
+  /// Reads a line; `nil` when it is none.
+  public init?(_ json: JSONValue) {
+    guard let step = json["step"]?.integer else { return nil }
+    self.step = step
+    loss = json["loss"]?.double
+    learningRate = json["learning_rate"]?.double
+    gradientNorm = json["grad_norm"]?.double
+    tokensPerSecond = json["tokens_per_second"]?.double
+    tokens = json["tokens"]?.integer
+    memoryBytes = json["memory_bytes"]?.integer
+    evalLoss = json["eval_loss"]?.double
+    rewardMargin = json["reward_margin"]?.double
+    rewardAccuracy = json["reward_accuracy"]?.double
+    isSkipped = json["skipped"]?.bool ?? false
+    isSpike = json["spike"]?.bool ?? false
+    samples = (json["samples"]?.array ?? []).compactMap { sample in
+      guard let prompt = sample["prompt"]?.string, let answer = sample["answer"]?.string else { return nil }
+      return SampleAnswer(prompt: prompt, answer: answer)
+    }
   }
 
   /// The line as JSON; a number that is not finite becomes null.
