@@ -10,7 +10,9 @@ extension CPUDevice {
     _ x: Tensor, _ gateUp: [Projection], gate: Tensor, up: Tensor, lowRank: [Tensor?], into activation: Tensor,
     dropout: DropoutKey?
   ) throws {
-    if let parts = try fusedParts(gateUp, .forward, [gate, up], lowRank, rows: x.rows, dropout) {
+    if try !areFew(x.rows, gateUp, dropout),
+      let parts = try fusedParts(gateUp, .forward, [gate, up], lowRank, rows: x.rows, dropout)
+    {
       return try fusedLinear(x, parts, accumulate: false, activation: activation)
     }
     try linear(x, gateUp, into: [gate, up], lowRank: lowRank, accumulate: false, dropout: dropout)
@@ -40,12 +42,29 @@ extension CPUDevice {
     return try parts(projections, direction, tensors, lowRank, dropout) { try isFused($0, direction) }
   }
 
-  /// What the kernels for one row take, or nil where they do not apply: a matrix that is not kept in blocks.
-  func decodingParts(_ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], rows: Int) throws
+  /// The most rows that are multiplied with quantized matrices as they lie: beyond, it is faster to dequantize first.
+  private static let (mostRowsInBlocks, mostRowsInNF4) = (48, 16)
+
+  /// Whether so few rows are multiplied that matrices which are all quantized in one way are better not dequantized.
+  func areFew(_ rows: Int, _ projections: [Projection], _ dropout: DropoutKey?) throws -> Bool {
+    guard dropout == nil, rows <= Self.mostRowsInBlocks else { return false }
+    return try projections.allSatisfy { try isInBlocks($0.matrix) }
+      || rows <= Self.mostRowsInNF4 && projections.allSatisfy { try hasFewRows($0.matrix, rows) }
+  }
+
+  /// Whether a matrix is kept in the blocks of a file.
+  func isInBlocks(_ matrix: any FrozenMatrix) throws -> Bool { try sl_is_in_blocks(own(matrix).forward) != 0 }
+
+  /// Whether `rows` rows are multiplied with a matrix in NF4 straight from its codes.
+  func hasFewRows(_ matrix: any FrozenMatrix, _ rows: Int) throws -> Bool {
+    try rows <= Self.mostRowsInNF4 && sl_nf4_is_fused(kernelType) != 0 && own(matrix).nf4 != nil
+  }
+
+  /// What the kernels for few rows of blocks take, or nil where a matrix is kept otherwise.
+  func partsInBlocks(_ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?]) throws
     -> [sl_linear_part]?
   {
-    guard rows == 1 else { return nil }
-    return try parts(projections, .forward, outputs, lowRank, nil) { try sl_is_in_blocks(own($0).forward) != 0 }
+    try parts(projections, .forward, outputs, lowRank, nil, where: isInBlocks)
   }
 
   /// The parts of a group, or nil where a matrix does not fit.

@@ -4,20 +4,22 @@
 import CPUKernels
 import Tensors
 
-// Matrices in panels of our own go through CPUDevice+FusedLinear.swift. Of those that oneDNN holds, each projection of a
-// group is a product of its own.
+// Matrices in panels of our own, and few rows times matrices in blocks, go through CPUDevice+FusedLinear.swift. Of those that
+// oneDNN holds, and of few rows times matrices in NF4, each projection of a group is a product of its own.
 extension CPUDevice {
   public func linear(
     _ x: Tensor, _ projections: [Projection], into outputs: [Tensor], lowRank: [Tensor?], accumulate: Bool,
     dropout: DropoutKey?
   ) throws {
-    if let parts = try fusedParts(projections, .forward, outputs, lowRank, rows: x.rows, dropout) {
-      return try fusedLinear(x, parts, accumulate: accumulate, activation: nil)
-    }
-    if dropout == nil, let parts = try decodingParts(projections, outputs, lowRank, rows: x.rows) {
+    let areFew = try areFew(x.rows, projections, dropout)
+    if areFew, let parts = try partsInBlocks(projections, outputs, lowRank) {
       return try checkMemory(
         sl_blocks_linear(
-          kernelType, x.pointer, Int64(x.columns), Int32(parts.count), parts, accumulate ? 1 : 0))
+          kernelType, Int64(x.rows), x.pointer, x.stride, Int64(x.columns), Int32(parts.count), parts,
+          accumulate ? 1 : 0))
+    }
+    if !areFew, let parts = try fusedParts(projections, .forward, outputs, lowRank, rows: x.rows, dropout) {
+      return try fusedLinear(x, parts, accumulate: accumulate, activation: nil)
     }
     for (index, projection) in projections.enumerated() {
       let y = outputs[index]
@@ -25,11 +27,16 @@ extension CPUDevice {
         try multiply(x, projection.matrix, .forward, into: y, accumulate: accumulate)
         continue
       }
-      try product(dropped(x, pair, dropout), pair.a, transposeB: true, into: s)
+      let dropped = try dropped(x, pair, dropout)
+      // Few rows one by one: what a product of a shape of its own costs to begin is more than such rows take.
+      let parts = areFew ? (0..<x.rows).map { $0..<$0 + 1 } : [0..<x.rows]
+      for part in parts { try product(dropped.rows(part), pair.a, transposeB: true, into: s.rows(part)) }
       // What an adapter adds early in training is less than bf16 can hold beside the base's result.
       try roundingOnce(y, accumulate: accumulate) { sum in
         try multiply(x, projection.matrix, .forward, into: sum, accumulate: accumulate)
-        try product(s, pair.scaledB, transposeB: true, into: sum, accumulate: true)
+        for part in parts {
+          try product(s.rows(part), pair.scaledB, transposeB: true, into: sum.rows(part), accumulate: true)
+        }
       }
     }
   }
@@ -95,7 +102,7 @@ extension CPUDevice {
   }
 
   public func logits(_ x: Tensor, _ head: any FrozenMatrix, into logits: Tensor) throws {
-    try multiply(x, head, .forward, into: logits, accumulate: false)
+    try linear(x, [Projection(head)], into: [logits], lowRank: [nil], accumulate: false, dropout: nil)
   }
 
   public func logitsBackward(_ gradient: Tensor, _ head: any FrozenMatrix, into dx: Tensor) throws {
@@ -117,6 +124,13 @@ extension CPUDevice {
     _ x: Tensor, _ matrix: any FrozenMatrix, _ direction: ProductDirections, into y: Tensor, accumulate: Bool
   ) throws {
     assert(x.dtype == computeType && x.rows == y.rows)
+    if direction == .forward, try hasFewRows(matrix, x.rows), let nf4 = try own(matrix).nf4 {
+      return try checkMemory(
+        nf4.withKernelMatrix {
+          sl_nf4_rows(
+            $0, Int64(x.rows), x.pointer, x.stride, y.pointer, y.kernelType, y.stride, accumulate ? 1 : 0)
+        })
+    }
     if let nf4 = try own(matrix).nf4, try multiply(x, nf4, direction, into: y, accumulate: accumulate) { return }
     try check(
       sl_matmul_packed(
@@ -125,17 +139,11 @@ extension CPUDevice {
       "a product of \(x.rows) × \(x.columns) into \(y.columns) columns")
   }
 
-  /// A product with a matrix in NF4 where it is not made from panels: of one row straight from the codes, and of rows that
-  /// this processor multiplies by no panels from dense rows.
+  /// A product with a matrix in NF4 from dense rows, where this processor multiplies by no panels; false elsewhere.
   private func multiply(
     _ x: Tensor, _ matrix: CPUNF4Matrix, _ direction: ProductDirections, into y: Tensor, accumulate: Bool
   ) throws -> Bool {
-    let hasPanels = sl_nf4_is_fused(kernelType) != 0
-    if hasPanels, x.rows == 1, direction == .forward {
-      matrix.withKernelMatrix { sl_nf4_matvec($0, x.pointer, y.pointer, y.kernelType, accumulate ? 1 : 0) }
-      return true
-    }
-    if hasPanels, matrix.outputs % 2 == 0 { return false }
+    if sl_nf4_is_fused(kernelType) != 0, matrix.outputs % 2 == 0 { return false }
     let rows = try dequantized[0].unpack(matrix, on: self)
     try product(x, rows, transposeB: direction == .forward, into: y, accumulate: accumulate)
     return true

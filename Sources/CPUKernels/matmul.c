@@ -175,7 +175,7 @@ int sl_matmul_packed(int64_t m, const void *a, int64_t lda, const sl_packed_matr
   }
   if (b->in_strips && m == 1) {
     sl_linear_part part = {.w = b, .y = c, .y_type = c_type};
-    return sl_blocks_linear(b->dtype, a, b->k, 1, &part, accumulate) == 0 ? 0 : dnnl_out_of_memory;
+    return sl_blocks_linear(b->dtype, 1, a, lda, b->k, 1, &part, accumulate) == 0 ? 0 : dnnl_out_of_memory;
   }
   if (b->in_strips && !sl_linear_is_fused(b)) return multiply_strips(m, a, lda, b, c, c_type, ldc, accumulate);
   if (b->in_panels || b->in_strips) {

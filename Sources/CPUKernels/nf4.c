@@ -1,6 +1,4 @@
-// Matrices in NF4. A block's sixteen possible values, code · absmax rounded to bf16, fill half a register, and one
-// instruction looks 32 elements up in it: dequantizing costs little beside the products that follow, and decoding reads
-// four bits of each weight.
+// Matrices in NF4, dequantized for products: into panels, or into dense rows.
 #include "include/nf4.h"
 
 #include <stdlib.h>
@@ -9,10 +7,9 @@
 #include "CBlockFormats.h"
 #include "bfloat16.h"
 #include "include/threads.h"
+#include "nf4_values.h"
 #include "packed_matrix.h"
 #include "panels.h"
-
-enum { block = 64, block_bytes = block / 2 };
 
 static int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -60,17 +57,7 @@ void sl_nf4_unpack(const sl_nf4_matrix *matrix, sl_dtype dtype, void *rows) {
 }
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,avx512bf16"))),      \
-                             apply_to = function)
-#define INLINE static inline __attribute__((always_inline))
-
-/// A block's values in bf16, twice, so that bit 4 of an index does not matter.
-INLINE __m512i values_of(float absmax) {
-  __m512 values = _mm512_mul_ps(_mm512_loadu_ps(sl_nf4_values), _mm512_set1_ps(absmax));
-  return _mm512_broadcast_i64x4((__m256i)_mm512_cvtneps_pbh(values));
-}
+#pragma clang attribute push(__attribute__((target(NF4_TARGET))), apply_to = function)
 
 /// The 32 elements of 16 bytes in order: pairs.
 INLINE __m512i pairs_of(const uint8_t *codes, __m512i values) {
@@ -185,72 +172,9 @@ void sl_nf4_pack(const sl_nf4_matrix *matrix, int backward, sl_packed_matrix *pa
   else sl_parallel(sl_panel_count(matrix->outputs), pack_forward, &job);
 }
 
-// MARK: One row
-
-typedef struct {
-  const sl_nf4_matrix *matrix;
-  const uint16_t *x;  // of each block the 32 even elements, then the 32 odd ones
-  char *y;
-  sl_dtype y_type;
-  int accumulate;
-  int64_t rows;  // of a task
-} matvec_job;
-
-static void matvec_task(void *context, int64_t task, int thread) {
-  const matvec_job *job = context;
-  (void)thread;
-  const sl_nf4_matrix *m = job->matrix;
-  const int64_t blocks = m->inputs / block;
-  for (int64_t row = task * job->rows; row < min_of(m->outputs, (task + 1) * job->rows); row++) {
-    const uint8_t *codes = m->codes + row * blocks * block_bytes;
-    const float *absmax = m->absmax + row * blocks;
-    const uint16_t *x = job->x;
-    __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
-    for (int64_t b = 0; b < blocks; b++, codes += block_bytes, x += block) {
-      const __m512i values = values_of(absmax[b]);
-      const __m512i words = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)codes));
-      const __m512i first = _mm512_permutexvar_epi16(_mm512_srli_epi16(words, 4), values);
-      const __m512i second = _mm512_permutexvar_epi16(words, values);
-      even = _mm512_dpbf16_ps(even, (__m512bh)first, (__m512bh)_mm512_loadu_si512(x));
-      odd = _mm512_dpbf16_ps(odd, (__m512bh)second, (__m512bh)_mm512_loadu_si512(x + 32));
-    }
-    float sum = _mm512_reduce_add_ps(_mm512_add_ps(even, odd));
-    if (job->y_type == SL_F32) {
-      float *y = (float *)job->y + row;
-      *y = job->accumulate ? *y + sum : sum;
-    } else {
-      uint16_t *y = (uint16_t *)job->y + row;
-      *y = sl_float_to_bf16(job->accumulate ? sl_bf16_to_float(*y) + sum : sum);
-    }
-  }
-}
-
-void sl_nf4_matvec(const sl_nf4_matrix *matrix, const void *x, void *y, sl_dtype y_type, int accumulate) {
-  const uint16_t *from = x;
-  uint16_t parted[matrix->inputs];
-  for (int64_t b = 0; b < matrix->inputs; b += block)
-    for (int i = 0; i < block / 2; i++) {
-      parted[b + i] = from[b + 2 * i];
-      parted[b + block / 2 + i] = from[b + 2 * i + 1];
-    }
-  matvec_job job = {matrix, parted, y, y_type, accumulate, 1};
-  // A task reads about 32 KiB; less than two of them are not worth waking another core for.
-  const int64_t rows = (1 << 16) / (matrix->inputs + 1);
-  job.rows = rows < 1 ? 1 : rows;
-  const int64_t tasks = (matrix->outputs + job.rows - 1) / job.rows;
-  if (tasks <= 2) {
-    for (int64_t task = 0; task < tasks; task++) matvec_task(&job, task, 0);
-  } else {
-    sl_parallel_shares(tasks, matvec_task, &job);
-  }
-}
-
 #pragma clang attribute pop
 #else
 void sl_nf4_pack(const sl_nf4_matrix *matrix, int backward, sl_packed_matrix *packed) {
   (void)matrix, (void)backward, (void)packed;
-}
-void sl_nf4_matvec(const sl_nf4_matrix *matrix, const void *x, void *y, sl_dtype y_type, int accumulate) {
-  (void)matrix, (void)x, (void)y, (void)y_type, (void)accumulate;
 }
 #endif

@@ -1,7 +1,5 @@
-// One row times matrices in strips: every weight is read once, in the bits that its format gives it.
-//
-// Codes are small integers, which bf16 holds exactly: with AVX512-BF16 a table in a register turns 32 of them into bf16,
-// and one instruction multiplies them with pairs of x. Elsewhere they become fp32.
+// A few rows times matrices in strips: every weight is read once, in the bits that its format gives it (strips_dot.h). A row's
+// results are the same whatever rows it is multiplied with.
 #ifndef SL_SOURCE
 #include "include/strips.h"
 
@@ -14,33 +12,38 @@ struct blocks_linear {
   const sl_strips *strips[sl_linear_most_parts];
   const sl_linear_part *parts;
   int64_t first_strip[sl_linear_most_parts + 1];  // counted over all parts
-  int64_t strips_per_task, inputs;
+  int64_t strips_per_task, inputs, rows;
   const void *x;      // pairs of bf16, or fp32
-  const float *sums;  // of each 32 elements of x
+  int64_t ldx;        // of those
+  const float *sums;  // of each 32 elements of x, row after row
   sl_dtype dtype;
   int count, accumulate;
 };
+
+// Rows that share what is looked up of a weight: as many as have room for their sums in registers.
+enum { most_rows = 4 };
 
 static float element(const void *p, int64_t i, sl_dtype dtype) {
   return dtype == SL_F32 ? ((const float *)p)[i] : sl_bf16_to_float(((const uint16_t *)p)[i]);
 }
 
-/// Adds the pair's part to the sums of a strip, and writes them.
-static void finish_strip(const struct blocks_linear *c, int part, int64_t strip, float *sums) {
+/// Adds the pair's part to a row's sums of a strip, and writes them.
+static void finish_strip(const struct blocks_linear *c, int part, int64_t strip, int64_t row, float *sums) {
   const sl_linear_part *p = &c->parts[part];
-  const int64_t row = strip * strip_rows, n = c->strips[part]->n, rank = p->rank;
-  const int count = (int)(n - row < strip_rows ? n - row : strip_rows);
+  const int64_t column = strip * strip_rows, n = c->strips[part]->n, rank = p->rank;
+  const int count = (int)(n - column < strip_rows ? n - column : strip_rows);
   for (int i = 0; i < count && rank > 0; i++) {
     float sum = 0;
-    for (int64_t r = 0; r < rank; r++) sum += element(p->b, (row + i) * rank + r, c->dtype) * element(p->s, r, c->dtype);
+    for (int64_t r = 0; r < rank; r++)
+      sum += element(p->b, (column + i) * rank + r, c->dtype) * element(p->s, row * p->lds + r, c->dtype);
     sums[i] += sum;
   }
   for (int i = 0; i < count; i++) {
     if (p->y_type == SL_F32) {
-      float *y = (float *)p->y + row + i;
+      float *y = (float *)p->y + row * p->ldy + column + i;
       *y = c->accumulate ? *y + sums[i] : sums[i];
     } else {
-      uint16_t *y = (uint16_t *)p->y + row + i;
+      uint16_t *y = (uint16_t *)p->y + row * p->ldy + column + i;
       *y = sl_float_to_bf16(c->accumulate ? sl_bf16_to_float(*y) + sums[i] : sums[i]);
     }
   }
@@ -52,11 +55,12 @@ static void finish_strip(const struct blocks_linear *c, int part, int64_t strip,
 
 enum { task_bytes = 32768 };
 
-int sl_blocks_linear(sl_dtype dtype, const void *x, int64_t inputs, int count, const sl_linear_part *parts,
-                     int accumulate) {
-  struct blocks_linear c = {.parts = parts, .inputs = inputs, .x = x, .dtype = dtype, .count = count,
-                            .accumulate = accumulate};
+int sl_blocks_linear(sl_dtype dtype, int64_t rows, const void *x, int64_t ldx, int64_t inputs, int count,
+                     const sl_linear_part *parts, int accumulate) {
   const bool pairs = dtype == SL_BF16 && sl_current_path() == SL_PATH_AVX512BF16;
+  struct blocks_linear c = {.parts = parts, .inputs = inputs, .rows = rows, .x = x, .ldx = pairs ? ldx / 2 : ldx,
+                            .dtype = dtype, .count = count, .accumulate = accumulate};
+  const size_t size = sl_dtype_size(dtype);
   int64_t bytes = 0;
   bool minima = false;
   for (int j = 0; j < count; j++) {
@@ -67,26 +71,27 @@ int sl_blocks_linear(sl_dtype dtype, const void *x, int64_t inputs, int count, c
     if (parts[j].rank == 0) continue;
     sl_block_layout a = {.k = inputs, .n = parts[j].rank, .k_block = 1, .n_block = 1, .pair = 1, .k_stride = 1,
                          .n_stride = inputs};
-    sl_matvec(&a, dtype, x, parts[j].a, parts[j].s, dtype, 0);
+    for (int64_t r = 0; r < rows; r++)
+      sl_matvec(&a, dtype, (const char *)x + (size_t)(r * ldx) * size, parts[j].a,
+                (char *)parts[j].s + (size_t)(r * parts[j].lds) * size, dtype, 0);
   }
-  const int64_t strips = c.first_strip[count];
-  if (strips == 0) return 0;
+  const int64_t strips = c.first_strip[count], blocks = inputs / 32;
+  if (strips == 0 || rows == 0) return 0;
   const bool widens = dtype == SL_BF16 && !pairs;
   float *room = NULL;
   if (minima || widens) {
-    room = sl_take_scratch((size_t)(inputs + inputs / 32) * sizeof(float));
+    room = sl_take_scratch((size_t)(rows * (inputs + blocks)) * sizeof(float));
     if (room == NULL) return -1;
-    if (minima) {
-      SL_CHOOSE(block_sums)(inputs, x, dtype, room);
-      c.sums = room;
+    float *wide = room + rows * blocks;
+    for (int64_t r = 0; r < rows; r++) {
+      const void *row = (const char *)x + (size_t)(r * ldx) * size;
+      if (minima) SL_CHOOSE(block_sums)(inputs, row, dtype, room + r * blocks);
+      for (int64_t i = 0; widens && i < inputs; i++) wide[r * inputs + i] = sl_bf16_to_float(((const uint16_t *)row)[i]);
     }
-    if (widens) {
-      float *wide = room + inputs / 32;
-      for (int64_t i = 0; i < inputs; i++) wide[i] = sl_bf16_to_float(((const uint16_t *)x)[i]);
-      c.x = wide;
-    }
+    c.sums = room;
+    if (widens) c.x = wide, c.ldx = inputs;
   }
-  c.strips_per_task = task_bytes * strips / (bytes + 1);
+  c.strips_per_task = task_bytes * strips / (bytes * (rows + most_rows - 1) / most_rows + 1);
   if (c.strips_per_task < 1) c.strips_per_task = 1;
   sl_parallel_shares((strips + c.strips_per_task - 1) / c.strips_per_task, SL_CHOOSE_PAIRED(strips_task, dtype), &c);
   sl_return_scratch(room);
@@ -108,180 +113,98 @@ static void SL_NAME(block_sums)(int64_t n, const void *x, sl_dtype dtype, float 
 }
 #endif
 
-/// f16 numbers that are finite.
-FN VF SL_NAME(halves)(const uint8_t *p) {
-  const VU bits = __builtin_convertvector(*(const VH *)p, VU);
-  const VF magnitude = (VF)((bits & 0x7fff) << 13) * 0x1p112f;
-  return (VF)((VU)magnitude | (bits & 0x8000) << 16);
-}
-
-typedef uint8_t SL_NAME(vb) __attribute__((ext_vector_type(SL_WIDTH), aligned(1)));
-typedef int8_t SL_NAME(vc) __attribute__((ext_vector_type(SL_WIDTH), aligned(1)));
-FN VF SL_NAME(bytes)(const uint8_t *p) { return __builtin_convertvector(*(const SL_NAME(vb) *)p, VF); }
-FN VF SL_NAME(signed_bytes)(const uint8_t *p) { return __builtin_convertvector(*(const SL_NAME(vc) *)p, VF); }
+#include "strips_lanes.h"
 
 #define UNROLL _Pragma("clang loop unroll(full)")
+#define EACH(r, i) UNROLL for (int r = 0; r < rows; r++) UNROLL for (int i = 0; i < PARTS; i++)
 
-#if SL_PAIR == 2
-typedef __m512i SL_NAME(tables)[2];
-typedef uint32_t SL_NAME(input);  // a pair
+#include "strips_dot.h"
 
-/// bf16 of what codes stand for.
-FN void SL_NAME(make_tables)(const sl_block_format f, __m512i tables[2]) {
-  uint16_t values[2][32];
-  for (int i = 0; i < 32; i++) {
-    const int low = i & 15, high = low < 8 ? low : low - 16;
-    const int bits = strip_high_bits(f), code = bits == 0 || bits == 4 ? low : i;
-    values[0][i] = sl_float_to_bf16((float)(code - strip_offset(f)));
-    values[1][i] = sl_float_to_bf16((float)(bits == 4 ? 16 * high : code + 32 - strip_offset(f)));
-  }
-  tables[0] = _mm512_loadu_si512(values[0]);
-  tables[1] = _mm512_loadu_si512(values[1]);
-}
-
-FN __m512bh SL_NAME(pair)(const uint32_t *x, int i) {
-  int pair;
-  memcpy(&pair, x + i, sizeof pair);
-  return (__m512bh)_mm512_set1_epi32(pair);
-}
-
-/// Σ code · x over 32 elements; of the first and of the last sixteen where `halved`.
-FN void SL_NAME(block)(const sl_block_format f, const __m512i *t, const uint8_t *codes, const uint32_t *x, VF *first,
-                       VF *second) {
-  __m512 s[4];
-  UNROLL for (int i = 0; i < 4; i++) s[i] = _mm512_setzero_ps();
-  const int bits = strip_high_bits(f);
-  if (bits == 4) {
-    UNROLL for (int v = 0; v < 8; v++) {
-      const __m512i w = _mm512_loadu_si512(codes + 64 * v);
-      UNROLL for (int j = 0; j < 4; j++) {
-        const __m512i shifted = j == 0 ? w : _mm512_srli_epi16(w, 4 * j);
-        s[v & 3] = _mm512_dpbf16_ps(s[v & 3], (__m512bh)_mm512_permutexvar_epi16(shifted, t[j & 1]),
-                                    SL_NAME(pair)(x, 2 * v + j / 2));
-      }
-    }
-  } else {
-    UNROLL for (int v = 0; v < 4; v++) {
-      const __m512i w = _mm512_loadu_si512(codes + 64 * v);
-      const __m512i h = bits == 0 ? w : _mm512_loadu_si512(codes + 256 + 64 * (bits == 1 ? 0 : v / 2));
-      UNROLL for (int j = 0; j < 4; j++) {
-        __m512i index = j == 0 ? w : _mm512_srli_epi16(w, 4 * j);
-        if (bits > 0) {
-          const int from = bits == 1 ? 4 * v + j : 2 * (4 * (v & 1) + j);
-          const __m512i high = from <= 4 ? _mm512_slli_epi16(h, 4 - from) : _mm512_srli_epi16(h, from - 4);
-          // The high bits where the mask is set, the low ones elsewhere.
-          index = _mm512_ternarylogic_epi32(_mm512_set1_epi16(bits == 1 ? 0x10 : 0x30), high, index, 0xca);
-        }
-        const __m512i q = bits == 2 ? _mm512_permutex2var_epi16(t[0], index, t[1]) : _mm512_permutexvar_epi16(index, t[0]);
-        s[v] = _mm512_dpbf16_ps(s[v], (__m512bh)q, SL_NAME(pair)(x, 4 * v + j));
-      }
-    }
-  }
-  if (f == SL_BLOCKS_Q6_K) {
-    *first = (VF)(s[0] + s[1]);
-    *second = (VF)(s[2] + s[3]);
-  } else {
-    *first = (VF)((s[0] + s[1]) + (s[2] + s[3]));
-  }
-}
-#else
-typedef int SL_NAME(tables)[2];
-typedef float SL_NAME(input);
-
-FN void SL_NAME(make_tables)(const sl_block_format f, int tables[2]) { (void)f, (void)tables; }
-
-FN void SL_NAME(block)(const sl_block_format f, const int *t, const uint8_t *codes, const float *x, VF *first,
-                       VF *second) {
-  (void)t;
-  const int bits = strip_high_bits(f), per_vector = bits == 4 ? 4 : 8;
-  UNROLL for (int part = 0; part < PARTS; part++) {
-    const uint8_t *lanes = codes + 4 * SL_WIDTH * part;
-    VF s[2] = {{}, {}};
-    UNROLL for (int v = 0; v < 32 / per_vector; v++) {
-      const VU w = *(const VU *)(lanes + 64 * v);
-      const VU h = bits == 1 || bits == 2 ? *(const VU *)(lanes + 256 + 64 * (bits == 1 ? 0 : v / 2)) : w;
-      UNROLL for (int i = 0; i < per_vector; i++) {
-        const int element = per_vector * v + i, place = 16 * (i & 1) + (bits == 4 ? 8 : 4) * (i / 2);
-        VI q;
-        if (bits == 4) {
-          q = (VI)(w << (24 - place)) >> 24;
-        } else {
-          VU code = w >> place & 15;
-          const int within = bits == 1 ? element : element % 16, from = 16 * (i & 1) + bits * (within / 2);
-          if (bits == 1) code |= (h >> from & 1) << 4;
-          if (bits == 2) code |= (h >> from & 3) << 4;
-          q = (VI)code - strip_offset(f);
-        }
-        s[element / 16] += __builtin_convertvector(q, VF) * x[element];
-      }
-    }
-    first[part] = f == SL_BLOCKS_Q6_K ? s[0] : s[0] + s[1];
-    if (f == SL_BLOCKS_Q6_K) second[part] = s[1];
-  }
-}
-#endif
-
-FN void SL_NAME(strip)(const sl_block_format f, const struct blocks_linear *c, const uint8_t *at, float *result) {
+/// One strip times `rows` rows from `row` on: [rows][16].
+FN void SL_NAME(strip)(const sl_block_format f, const int rows, const struct blocks_linear *c, const uint8_t *at,
+                       int64_t row, float *result) {
   SL_NAME(tables) tables;
   SL_NAME(make_tables)(f, tables);
-  const SL_NAME(input) *x = c->x;
-  const int64_t step = 32 / SL_PAIR;
-  VF sum[PARTS], below[PARTS], first[PARTS], second[PARTS];
-  UNROLL for (int i = 0; i < PARTS; i++) sum[i] = below[i] = (VF){};
+  const SL_NAME(input) *x = (const SL_NAME(input) *)c->x + row * c->ldx;
+  const int64_t step = 32 / SL_PAIR, blocks = c->inputs / 32;
+  const float *sums = c->sums + row * blocks;
+  VF sum[most_rows][PARTS], below[most_rows][PARTS], first[most_rows][PARTS], second[most_rows][PARTS];
+  EACH(r, i) sum[r][i] = below[r][i] = (VF){};
   const bool minima = strip_has_minima(f);
   for (int64_t g = 0, groups = c->inputs / strip_group(f); g < groups; g++) {
     const uint8_t *head = at;
     at += strip_head(f);
     if (!strip_is_large(f)) {
-      SL_NAME(block)(f, tables, at, x, first, second);
-      UNROLL for (int i = 0; i < PARTS; i++) {
-        sum[i] += SL_NAME(halves)(head + 2 * SL_WIDTH * i) * first[i];
-        if (minima) below[i] += SL_NAME(halves)(head + 32 + 2 * SL_WIDTH * i) * c->sums[g];
+      SL_NAME(block)(f, rows, tables, at, x, c->ldx, first, second);
+      EACH(r, i) {
+        sum[r][i] += SL_NAME(halves)(head + 2 * SL_WIDTH * i) * first[r][i];
+        if (minima) below[r][i] += SL_NAME(halves)(head + 32 + 2 * SL_WIDTH * i) * sums[r * blocks + g];
       }
       x += step;
       at += strip_codes(f);
       continue;
     }
-    VF inner[PARTS], inner_below[PARTS];
-    UNROLL for (int i = 0; i < PARTS; i++) inner[i] = inner_below[i] = (VF){};
+    VF inner[most_rows][PARTS], inner_below[most_rows][PARTS];
+    EACH(r, i) inner[r][i] = inner_below[r][i] = (VF){};
     for (int part = 0; part < 8; part++, x += step, at += strip_codes(f)) {
       const uint8_t *small = at;
       at += strip_small(f) + (minima ? 16 : 0);
-      SL_NAME(block)(f, tables, at, x, first, second);
-      UNROLL for (int i = 0; i < PARTS; i++) {
+      SL_NAME(block)(f, rows, tables, at, x, c->ldx, first, second);
+      EACH(r, i) {
         if (f == SL_BLOCKS_Q6_K) {
-          inner[i] += SL_NAME(signed_bytes)(small + SL_WIDTH * i) * first[i];
-          inner[i] += SL_NAME(signed_bytes)(small + 16 + SL_WIDTH * i) * second[i];
+          inner[r][i] += SL_NAME(signed_bytes)(small + SL_WIDTH * i) * first[r][i];
+          inner[r][i] += SL_NAME(signed_bytes)(small + 16 + SL_WIDTH * i) * second[r][i];
         } else {
-          inner[i] += SL_NAME(bytes)(small + SL_WIDTH * i) * first[i];
-          inner_below[i] += SL_NAME(bytes)(small + 16 + SL_WIDTH * i) * c->sums[8 * g + part];
+          inner[r][i] += SL_NAME(bytes)(small + SL_WIDTH * i) * first[r][i];
+          inner_below[r][i] += SL_NAME(bytes)(small + 16 + SL_WIDTH * i) * sums[r * blocks + 8 * g + part];
         }
       }
     }
-    UNROLL for (int i = 0; i < PARTS; i++) {
-      sum[i] += SL_NAME(halves)(head + 2 * SL_WIDTH * i) * inner[i];
-      if (minima) below[i] -= SL_NAME(halves)(head + 32 + 2 * SL_WIDTH * i) * inner_below[i];
+    EACH(r, i) {
+      sum[r][i] += SL_NAME(halves)(head + 2 * SL_WIDTH * i) * inner[r][i];
+      if (minima) below[r][i] -= SL_NAME(halves)(head + 32 + 2 * SL_WIDTH * i) * inner_below[r][i];
     }
   }
-  UNROLL for (int i = 0; i < PARTS; i++) *(VF *)(result + SL_WIDTH * i) = sum[i] + below[i];
+  EACH(r, i) *(VF *)(result + strip_rows * r + SL_WIDTH * i) = sum[r][i] + below[r][i];
 }
 
-/// Writes the sums of a whole strip of a matrix without a pair.
-FN void SL_NAME(write)(const sl_linear_part *p, int64_t row, const float *sums, int accumulate) {
+/// Writes a row's sums of a whole strip of a matrix without a pair; at: the first of its elements.
+FN void SL_NAME(write)(const sl_linear_part *p, int64_t at, const float *sums, int accumulate) {
   for (int i = 0; i < strip_rows; i += SL_WIDTH) {
     VF sum = *(const VF *)(sums + i);
     if (p->y_type == SL_F32) {
-      if (accumulate) sum += v_load(p->y, row + i, SL_F32);
-      v_store(p->y, row + i, SL_F32, sum);
+      if (accumulate) sum += v_load(p->y, at + i, SL_F32);
+      v_store(p->y, at + i, SL_F32, sum);
     } else {
-      if (accumulate) sum += v_load(p->y, row + i, SL_BF16);
-      v_store(p->y, row + i, SL_BF16, sum);
+      if (accumulate) sum += v_load(p->y, at + i, SL_BF16);
+      v_store(p->y, at + i, SL_BF16, sum);
     }
   }
 }
 
 #define STRIP(format)                                                                                                  \
-  case format: SL_NAME(strip)(format, c, at, sums); break
+  case format:                                                                                                         \
+    if (left >= 4) SL_NAME(strip)(format, 4, c, at, row, sums);                                                        \
+    else if (left >= 2) SL_NAME(strip)(format, 2, c, at, row, sums);                                                   \
+    else SL_NAME(strip)(format, 1, c, at, row, sums);                                                                  \
+    break
+/// One strip times the rows from `row` on, as many at once as share lookups; returns how many.
+static int SL_NAME(some_rows)(const struct blocks_linear *c, sl_block_format format, const uint8_t *at, int64_t row,
+                              float *sums) {
+  const int64_t left = c->rows - row;
+  switch (format) {
+    STRIP(SL_BLOCKS_Q4_0);
+    STRIP(SL_BLOCKS_Q4_1);
+    STRIP(SL_BLOCKS_Q5_0);
+    STRIP(SL_BLOCKS_Q5_1);
+    STRIP(SL_BLOCKS_Q8_0);
+    STRIP(SL_BLOCKS_Q4_K);
+    STRIP(SL_BLOCKS_Q5_K);
+    STRIP(SL_BLOCKS_Q6_K);
+  }
+  return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
 static void SL_NAME(strips_task)(void *context, int64_t task, int thread) {
   (void)thread;
   const struct blocks_linear *c = context;
@@ -290,27 +213,22 @@ static void SL_NAME(strips_task)(void *context, int64_t task, int thread) {
   for (int64_t i = task * c->strips_per_task; i < end && i < all; i++) {
     while (i >= c->first_strip[part + 1]) part++;
     const sl_strips *s = c->strips[part];
+    const sl_linear_part *p = &c->parts[part];
     const int64_t strip = i - c->first_strip[part];
     const uint8_t *at = s->values + strip * strip_bytes(s->format, s->k);
-    float sums[strip_rows];
-    switch (s->format) {
-      STRIP(SL_BLOCKS_Q4_0);
-      STRIP(SL_BLOCKS_Q4_1);
-      STRIP(SL_BLOCKS_Q5_0);
-      STRIP(SL_BLOCKS_Q5_1);
-      STRIP(SL_BLOCKS_Q8_0);
-      STRIP(SL_BLOCKS_Q4_K);
-      STRIP(SL_BLOCKS_Q5_K);
-      STRIP(SL_BLOCKS_Q6_K);
+    const bool is_plain = p->rank == 0 && (strip + 1) * strip_rows <= s->n;
+    float sums[most_rows * strip_rows];
+    for (int64_t row = 0; row < c->rows;) {
+      const int count = SL_NAME(some_rows)(c, s->format, at, row, sums);
+      for (int r = 0; r < count; r++, row++) {
+        if (is_plain) SL_NAME(write)(p, row * p->ldy + strip * strip_rows, sums + r * strip_rows, c->accumulate);
+        else finish_strip(c, part, strip, row, sums + r * strip_rows);
+      }
     }
-    const sl_linear_part *p = &c->parts[part];
-    if (p->rank == 0 && (strip + 1) * strip_rows <= s->n)
-      SL_NAME(write)(p, strip * strip_rows, sums, c->accumulate);
-    else
-      finish_strip(c, part, strip, sums);
   }
 }
 #undef STRIP
+#undef EACH
 #undef UNROLL
 #undef PARTS
 

@@ -74,14 +74,7 @@ FN void SL_NAME(decode)(const sl_block_format f, const uint8_t *codes, const SL_
   }
 }
 
-FN VF SL_NAME(halves)(const uint8_t *p) {
-  const VU bits = __builtin_convertvector(*(const VH *)p, VU);
-  const VF magnitude = (VF)((bits & 0x7fff) << 13) * 0x1p112f;
-  return (VF)((VU)magnitude | (bits & 0x8000) << 16);
-}
-
-typedef uint8_t SL_NAME(vb) __attribute__((ext_vector_type(SL_WIDTH), aligned(1)));
-typedef int8_t SL_NAME(vc) __attribute__((ext_vector_type(SL_WIDTH), aligned(1)));
+#include "strips_lanes.h"
 
 FN void SL_NAME(strip)(const sl_block_format f, const struct unpack *c, int64_t index) {
   const uint8_t *at = c->strips->values + index * strip_bytes(f, c->strips->k);
@@ -104,12 +97,12 @@ FN void SL_NAME(strip)(const sl_block_format f, const struct unpack *c, int64_t 
       UNROLL for (int p = 0; p < PARTS; p++) {
         const uint8_t *small = at + SL_WIDTH * p;
         if (f == SL_BLOCKS_Q6_K) {
-          lanes.scale[p] *= __builtin_convertvector(*(const SL_NAME(vc) *)small, VF);
-          lanes.second_scale[p] *= __builtin_convertvector(*(const SL_NAME(vc) *)(small + 16), VF);
+          lanes.scale[p] *= SL_NAME(signed_bytes)(small);
+          lanes.second_scale[p] *= SL_NAME(signed_bytes)(small + 16);
         } else {
-          lanes.scale[p] *= __builtin_convertvector(*(const SL_NAME(vb) *)small, VF);
+          lanes.scale[p] *= SL_NAME(bytes)(small);
           lanes.second_scale[p] = lanes.scale[p];
-          lanes.below[p] = -(lanes.below[p] * __builtin_convertvector(*(const SL_NAME(vb) *)(small + 16), VF));
+          lanes.below[p] = -(lanes.below[p] * SL_NAME(bytes)(small + 16));
         }
       }
       SL_NAME(decode)(f, at + 32, &lanes, out);

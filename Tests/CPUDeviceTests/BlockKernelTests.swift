@@ -25,11 +25,11 @@ import Testing
             var part = sl_linear_part()
             (part.w, part.rank, part.a, part.b) = (packed, Int64(rank), .init(a.pointer), .init(b.pointer))
             (part.s, part.y, part.y_type) = (s.pointer, y.pointer, SL_F32)
-            #expect(sl_blocks_linear(dtype, x.pointer, Int64(matrix.inputs), 1, &part, accumulate ? 1 : 0) == 0)
+            #expect(sl_blocks_linear(dtype, 1, x.pointer, 0, Int64(matrix.inputs), 1, &part, accumulate ? 1 : 0) == 0)
             // The same sums, rounded.
             let short = Elements(before.floats, SL_BF16)
             (part.y, part.y_type) = (short.pointer, SL_BF16)
-            #expect(sl_blocks_linear(dtype, x.pointer, Int64(matrix.inputs), 1, &part, accumulate ? 1 : 0) == 0)
+            #expect(sl_blocks_linear(dtype, 1, x.pointer, 0, Int64(matrix.inputs), 1, &part, accumulate ? 1 : 0) == 0)
             if !accumulate { #expect(short.floats == Elements(y.floats, SL_BF16).floats, "path \(path)") }
             let sizes = y.doubles.map(\.magnitude).max() ?? 0
             #expect(zip(short.doubles, y.doubles).allSatisfy { ($0 - $1).magnitude <= 0.02 * (sizes + 1) })
@@ -57,6 +57,45 @@ import Testing
     }
   }
 
+  /// What a row gives does not depend on the rows beside it.
+  @Test(arguments: BlockMatrix.formats, bothTypes)
+  func fewRowsAreWhatEachIsAlone(_ format: sl_block_format, _ dtype: sl_dtype) throws {
+    var random = SeededGenerator(UInt64.random(in: 0...UInt64.max))
+    for (outputs, blocks) in Self.shapes {
+      let matrix = BlockMatrix(format, outputs: outputs, blocks: blocks, &random)
+      let (k, most) = (Int64(matrix.inputs), 11)
+      // Rows lie apart from one another.
+      let (ldx, ldy) = (matrix.inputs + 6, outputs + 5)
+      let x = Elements(random.floats(most * ldx), dtype)
+      for (rank, yType) in [(0, SL_F32), (0, SL_BF16), (5, SL_F32), (16, SL_BF16)] {
+        let a = Elements(random.floats(rank * matrix.inputs), dtype)
+        let b = Elements(random.floats(outputs * rank), dtype)
+        let before = random.floats(most * ldy)
+        try onEachPath { path in
+          let (status, packed) = matrix.packed(dtype)
+          defer { sl_packed_matrix_destroy(packed) }
+          try #require(status == 0)
+          func run(_ rows: Range<Int>, _ y: Elements, _ s: Elements) {
+            var part = sl_linear_part()
+            (part.w, part.rank, part.a, part.b) = (packed, Int64(rank), .init(a.pointer), .init(b.pointer))
+            (part.s, part.lds) = (s.pointer + rows.lowerBound * rank * sl_dtype_size(dtype), Int64(rank))
+            (part.y, part.ldy) = (y.pointer + rows.lowerBound * ldy * sl_dtype_size(yType), Int64(ldy))
+            part.y_type = yType
+            let first = x.pointer + rows.lowerBound * ldx * sl_dtype_size(dtype)
+            #expect(sl_blocks_linear(dtype, Int64(rows.count), first, Int64(ldx), k, 1, &part, 1) == 0)
+          }
+          let (alone, lowAlone) = (Elements(before, yType), Elements(zeros: most * rank, dtype))
+          for row in 0..<most { run(row..<row + 1, alone, lowAlone) }
+          for count in [2, 3, 4, 7, most] {
+            let (y, s) = (Elements(before, yType), Elements(zeros: most * rank, dtype))
+            for start in stride(from: 0, to: most, by: count) { run(start..<min(start + count, most), y, s) }
+            #expect(y.floats == alone.floats && s.floats == lowAlone.floats, "\(count) rows, path \(path)")
+          }
+        }
+      }
+    }
+  }
+
   /// Gate, up and others of one input in one call, each in a format of its own, written in bf16.
   @Test func groupsOfFormatsAreReadInOneGo() {
     var random = SeededGenerator(UInt64.random(in: 0...UInt64.max))
@@ -73,7 +112,7 @@ import Testing
           (part.w, part.y, part.y_type) = (packed[index], y.pointer, SL_BF16)
           return part
         }
-        #expect(sl_blocks_linear(SL_BF16, x.pointer, 256, Int32(parts.count), parts, 0) == 0)
+        #expect(sl_blocks_linear(SL_BF16, 1, x.pointer, 0, 256, Int32(parts.count), parts, 0) == 0)
         return outputs.map(\.floats)
       }
       #expect(run([0, 1, 2, 3]) == (0..<4).flatMap { run([$0]) }, "path \(path)")

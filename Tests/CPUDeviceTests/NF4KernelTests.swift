@@ -75,18 +75,41 @@ import Testing
   }
 
   @Test(.enabled(if: sl_nf4_is_fused(SL_BF16) != 0, "this processor multiplies no panels"), arguments: shapes)
-  func oneRowIsMultipliedFromTheCodes(_ outputs: Int, _ inputs: Int) {
+  func fewRowsAreMultipliedFromTheCodes(_ outputs: Int, _ inputs: Int) {
     let matrix = Matrix(outputs, inputs)
     let weights = matrix.decoded(SL_ROUND_BF16)
-    let x = (0..<inputs).map { _ in UInt16(Float.random(in: -1...1).bitPattern >> 16) }
-    let before = (0..<outputs).map { _ in Float.random(in: -1...1) }
-    var y = before
-    matrix.with { sl_nf4_matvec($0, x, &y, SL_F32, 1) }
-    for row in 0..<outputs {
-      let expected = (0..<inputs).reduce(Double(before[row])) {
-        $0 + Double(weights[row * inputs + $1]) * Double(Float(bitPattern: UInt32(x[$1]) << 16))
+    let (most, ldx, ldy) = (7, inputs + 6, outputs + 3)
+    let x = (0..<most * ldx).map { _ in UInt16(Float.random(in: -1...1).bitPattern >> 16) }
+    let before = (0..<most * ldy).map { _ in Float.random(in: -1...1) }
+    func run(_ rows: Range<Int>, _ y: inout [Float]) {
+      x.withUnsafeBufferPointer { x in
+        y.withUnsafeMutableBufferPointer { y in
+          guard let x = x.baseAddress, let y = y.baseAddress else { return }
+          let status = matrix.with {
+            sl_nf4_rows(
+              $0, Int64(rows.count), x + rows.lowerBound * ldx, Int64(ldx), y + rows.lowerBound * ldy, SL_F32,
+              Int64(ldy), 1)
+          }
+          #expect(status == 0)
+        }
       }
-      #expect(abs(Double(y[row]) - expected) < 1e-4)
+    }
+    var alone = before
+    for row in 0..<most { run(row..<row + 1, &alone) }
+    for row in 0..<most {
+      for output in 0..<outputs {
+        let expected = (0..<inputs).reduce(Double(before[row * ldy + output])) {
+          $0 + Double(weights[output * inputs + $1])
+            * Double(Float(bitPattern: UInt32(x[row * ldx + $1]) << 16))
+        }
+        #expect(abs(Double(alone[row * ldy + output]) - expected) < 1e-4)
+      }
+    }
+    // What a row gives does not depend on the rows beside it.
+    for count in [2, 3, 4, most] {
+      var y = before
+      for start in stride(from: 0, to: most, by: count) { run(start..<min(start + count, most), &y) }
+      #expect(y == alone, "\(count) rows")
     }
   }
 }

@@ -10,7 +10,7 @@ typedef struct {
   const float *absmax;
 } sl_nf4_matrix;
 
-/// Whether products in this type go through panels (`sl_nf4_pack`), and one row through `sl_nf4_matvec`.
+/// Whether products in this type go through panels (`sl_nf4_pack`), and a few rows through `sl_nf4_rows`.
 int sl_nf4_is_fused(sl_dtype dtype);
 
 /// Dequantizes the matrix to dense rows [outputs, inputs], on all threads.
@@ -25,5 +25,7 @@ size_t sl_nf4_packed_size(int64_t k, int64_t n);
 /// with `backward` itself.
 void sl_nf4_pack(const sl_nf4_matrix *matrix, int backward, sl_packed_matrix *packed);
 
-/// y[outputs] = W · x (+ y), on all threads, straight from the codes. x: bf16 [inputs].
-void sl_nf4_matvec(const sl_nf4_matrix *matrix, const void *x, void *y, sl_dtype y_type, int accumulate);
+/// y[rows, outputs] = x · Wᵀ (+ y) of a few rows, on all threads, straight from the codes. x: bf16 [rows, inputs] at ldx. A row's
+/// results do not depend on the other rows. Returns 0, or -1 without memory.
+int sl_nf4_rows(const sl_nf4_matrix *matrix, int64_t rows, const void *x, int64_t ldx, void *y, sl_dtype y_type,
+                int64_t ldy, int accumulate);

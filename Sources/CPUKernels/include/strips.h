@@ -21,11 +21,11 @@ int sl_pack_blocks(sl_dtype dtype, sl_block_format format, int64_t k, int64_t n,
 /// Whether the matrix was packed by `sl_pack_blocks`.
 int sl_is_in_blocks(const sl_packed_matrix *packed);
 
-/// `sl_linear_forward` of one row, on any processor, with matrices that are all `sl_is_in_blocks`; x and the pairs have
-/// `dtype`, and s must not be NULL where there is a pair. Weights enter as their blocks say, unrounded: scale · Σ code · x,
-/// summed in fp32. Returns 0, or -1 without memory.
-int sl_blocks_linear(sl_dtype dtype, const void *x, int64_t inputs, int count, const sl_linear_part *parts,
-                     int accumulate);
+/// `sl_linear_forward` of a few rows, on any processor, with matrices that are all `sl_is_in_blocks`; x (at an even ldx) and the
+/// pairs have `dtype`, and s must not be NULL where there is a pair. Weights enter as their blocks say, unrounded:
+/// scale · Σ code · x, summed in fp32; a row's results do not depend on the other rows. Returns 0, or -1 without memory.
+int sl_blocks_linear(sl_dtype dtype, int64_t rows, const void *x, int64_t ldx, int64_t inputs, int count,
+                     const sl_linear_part *parts, int accumulate);
 
 /// The matrix as dense rows first..<end of [n, k] in `dtype`, rounded to nearest even, on all threads.
 void sl_blocks_unpack(const sl_packed_matrix *packed, int64_t first, int64_t end, sl_dtype dtype, void *rows);
