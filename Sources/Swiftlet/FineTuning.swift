@@ -54,11 +54,11 @@ public final class FineTuning {
     trainer = try Trainer(
       model.language, data: data, evalData: evalData, configuration: configuration, folder: folder,
       startingFrom: start, companions: companions,
-      sampler: { prompt, maxTokens, goesOn in
-        let prompt = model.tokenizer.chatTemplate == nil ? Prompt.text(prompt) : .user(prompt)
-        return try model.generate(
-          prompt, options: GenerationOptions(maxTokens: maxTokens), onToken: goesOn
-        ).text
+      sampler: { prompts, maxTokens, goesOn in
+        try model.generate(
+          prompts.map { model.tokenizer.chatTemplate == nil ? .text($0) : .user($0) },
+          options: GenerationOptions(maxTokens: maxTokens), batchSize: LanguageModel.mostSequences, onToken: goesOn
+        ).map(\.text)
       }, began: began)
     try writeAtomically(configuration.yaml(), to: folder.configurationPath)
     recorder = RunRecorder(

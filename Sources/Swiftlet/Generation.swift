@@ -131,11 +131,13 @@ extension Model {
 
   /// Continues several prompts, up to `batchSize` of them side by side: where one ends, the next begins while the others go on.
   ///
-  /// Each is answered as it would be alone. `onText` receives a prompt's number and the text piece by piece, and returns false to
-  /// end that one.
+  /// Each is answered as it would be alone.
+  /// - Parameters:
+  ///   - onText: receives a prompt's number and the text piece by piece, and returns false to end that one.
+  ///   - onToken: is asked after each token, and returns false to end all; prompts that have not begun have no answer then.
   public func generate(
     _ prompts: [Prompt], options: GenerationOptions = GenerationOptions(), batchSize: Int,
-    onText: ((Int, String) -> Bool)? = nil
+    onText: ((Int, String) -> Bool)? = nil, onToken: () -> Bool = { true }
   ) throws -> [Generation] {
     guard (1...LanguageModel.mostSequences).contains(batchSize) else {
       throw ModelError("a batch holds 1 to \(LanguageModel.mostSequences) prompts, \(batchSize) were asked for")
@@ -144,18 +146,26 @@ extension Model {
     let requests = try prompts.map { try request($0, options) }
     var results = [Generation?](repeating: nil, count: prompts.count)
     var active: [(index: Int, answer: Answer)] = []
-    var next = 0
-    while next < requests.count || !active.isEmpty {
-      while next < requests.count, active.count < batchSize {
+    var (next, goesOn) = (0, true)
+    while goesOn && next < requests.count || !active.isEmpty {
+      while goesOn, next < requests.count, active.count < batchSize {
         let cache = try language.makeCache(capacity: requests[next].length)
         active.append((next, try Answer(requests[next], options, cache, of: self)))
         next += 1
       }
       active = try active.filter { index, answer in
         let show = onText.map { onText in { (text: String) in onText(index, text) } }
-        guard let reason = try answer.take(onText: show, onToken: { true }) else { return true }
+        let reason = try answer.take(onText: show) {
+          goesOn = goesOn && onToken()
+          return goesOn
+        }
+        guard let reason else { return true }
         results[index] = answer.end(reason, onText: show)
         return false
+      }
+      if !goesOn {
+        for (index, answer) in active { results[index] = answer.end(.cancelled, onText: nil) }
+        active = []
       }
       if !active.isEmpty { try language.step(active.map(\.answer.sequence)) }
     }

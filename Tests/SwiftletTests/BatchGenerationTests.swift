@@ -1,6 +1,7 @@
 import Foundation
 import Models
 import Testing
+import Training
 
 @testable import Swiftlet
 
@@ -15,11 +16,17 @@ struct BatchGenerationTests {
   ]
 
   /// Prompts come in as others end, and every answer is the one that the prompt gets alone.
-  @Test(arguments: [
-    SamplingOptions(), SamplingOptions(temperature: 0.8, topP: 0.9, repetitionPenalty: 1.1, seed: 11),
-  ])
-  func answersAreThoseOfEachAlone(_ sampling: SamplingOptions) throws {
-    let model = try Model.load(sampleModel, options: LoadOptions(compute: .fp32))
+  @Test(
+    arguments: [
+      SamplingOptions(), SamplingOptions(temperature: 0.8, topP: 0.9, repetitionPenalty: 1.1, seed: 11),
+    ], [(TrainingConfiguration.Compute.fp32, TrainingConfiguration.Quantization.none), (.auto, .none), (.auto, .nf4)])
+  func answersAreThoseOfEachAlone(
+    _ sampling: SamplingOptions,
+    _ kept: (compute: TrainingConfiguration.Compute, quantization: TrainingConfiguration.Quantization)
+  ) throws {
+    var load = LoadOptions(device: .cpu, compute: kept.compute)
+    load.quantization = kept.quantization
+    let model = try Model.load(sampleModel, options: load)
     let options = GenerationOptions(maxTokens: 10, sampling: sampling, stop: [","])
     let prompts = Self.questions.map { Prompt.user($0) }
     var streamed = [String](repeating: "", count: prompts.count)
@@ -34,6 +41,19 @@ struct BatchGenerationTests {
       #expect(answer.finishReason == alone.finishReason && answer.promptTokens == alone.promptTokens)
       #expect(streamed[index] == answer.text)
     }
+  }
+
+  @Test func allEndWhereNoTokenIsWanted() throws {
+    let model = try Model.load(sampleModel)
+    var asked = 0
+    let answers = try model.generate(
+      Self.questions.map { .user($0) }, options: GenerationOptions(maxTokens: 6), batchSize: 2,
+      onToken: {
+        asked += 1
+        return asked < 4
+      })
+    // The two that had begun, and none after them.
+    #expect(answers.map(\.finishReason) == [.cancelled, .cancelled] && answers.map(\.tokens.count) == [2, 2])
   }
 
   @Test func oneMayEndWhileOthersGoOn() throws {

@@ -112,10 +112,12 @@ import Testing
       $0.logSteps = 100
     }
     var calls: [String] = []
-    let run = try trainer(asked, "run") { prompt, limit, _ in
-      calls.append(prompt)
+    let run = try trainer(asked, "run") { prompts, limit, _ in
       #expect(limit == 9)
-      return "\(prompt) \(calls.count)\n"
+      return prompts.map { prompt in
+        calls.append(prompt)
+        return "\(prompt) \(calls.count)\n"
+      }
     }
     var seen: [Int: [SampleAnswer]] = [:]
     try _ = run.run {

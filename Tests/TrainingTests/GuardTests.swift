@@ -55,12 +55,12 @@ import Testing
     /// After steps 2 and 3 something is left among the gradients, which the next step adds to.
     func poison(_ model: LanguageModel) -> Trainer.Sampler {
       var step = 0
-      return { _, _, _ in
+      return { prompts, _, _ in
         defer { step += 1 }
         if step == 2 || step == 3, let gradients = model.adapter?.gradients {
           try [Float.nan].withUnsafeBytes { try model.device.upload($0, to: gradients.columns(0..<1)) }
         }
-        return ""
+        return prompts.map { _ in "" }
       }
     }
     let one = configuration {
@@ -89,7 +89,7 @@ import Testing
     _ = try trainer(one, "parts", model: second, sampler: poison(second)).run { $0.step == 4 ? .stop : .continue }
     var resumed = one
     resumed.resume = true
-    _ = try trainer(resumed, "parts") { _, _, _ in "" }.run()
+    _ = try trainer(resumed, "parts") { prompts, _, _ in prompts.map { _ in "" } }.run()
     for file in ["adapter_model.safetensors", "checkpoints/step-000008/optimizer.safetensors"] {
       #expect(
         TemporaryFolder.bytes(of: "\(folder.path)/whole/\(file)")
@@ -146,7 +146,9 @@ import Testing
       $0.sampleSteps = 1
       $0.sampleTokens = 1_000_000
     }
-    #expect(throws: RunError.self) { try trainer(talkative, "talkative") { _, _, _ in "" }.run() }
+    #expect(throws: RunError.self) {
+      try trainer(talkative, "talkative") { prompts, _, _ in prompts.map { _ in "" } }.run()
+    }
     #expect(TemporaryFolder.text(of: "\(folder.path)/run/metrics.jsonl") == "")
     // With a limit the same run needs little.
     let needs = DiskNeeds(

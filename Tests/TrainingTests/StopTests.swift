@@ -11,10 +11,12 @@ import Testing
   private static let heldOut = (1...5).map { "{\"text\": \"held out \($0)\"}\n" }.joined()
 
   /// Answers letter by letter.
-  private static func answer(_ prompt: String, _ limit: Int, _ goesOn: () -> Bool) -> String {
-    var answer = ""
-    for letter in prompt.prefix(limit) where goesOn() { answer.append(letter) }
-    return answer
+  private static func answer(_ prompts: [String], _ limit: Int, _ goesOn: () -> Bool) -> [String] {
+    prompts.map { prompt in
+      var answer = ""
+      for letter in prompt.prefix(limit) where goesOn() { answer.append(letter) }
+      return answer
+    }
   }
 
   private func watched(_ change: (inout TrainingConfiguration) -> Void = { _ in }) -> TrainingConfiguration {
@@ -108,7 +110,7 @@ import Testing
       if TemporaryFolder.text(of: "\(self.folder.path)/parts/metrics.jsonl")?.contains("\"step\": 2") == true {
         throw Death()
       }
-      return ""
+      return []
     }
     #expect(throws: Death.self) { try dying.run() }
     _ = consume dying

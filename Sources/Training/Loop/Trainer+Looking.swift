@@ -63,12 +63,10 @@ extension Trainer {
   private func answers() throws -> [SampleAnswer] {
     guard let sampler, !configuration.samplePrompts.isEmpty else { return [] }
     return try withAverage {
-      try configuration.samplePrompts.map { prompt in
-        try goOn()
-        let answer = try sampler(prompt, configuration.sampleTokens) { !isStopRequested() }
-        try goOn()
-        return SampleAnswer(prompt: prompt, answer: answer)
-      }
+      try goOn()
+      let answers = try sampler(configuration.samplePrompts, configuration.sampleTokens) { !isStopRequested() }
+      try goOn()
+      return zip(configuration.samplePrompts, answers).map { SampleAnswer(prompt: $0, answer: $1) }
     }
   }
 

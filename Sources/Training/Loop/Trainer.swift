@@ -6,8 +6,8 @@ import Tensors
 ///
 /// On one device and thread count the same run gives the same bits, and so does a run that was interrupted and resumed.
 public final class Trainer {
-  /// Answers a prompt with the model as it is, as long as `goesOn` says so.
-  public typealias Sampler = (_ prompt: String, _ maxTokens: Int, _ goesOn: () -> Bool) throws -> String
+  /// Answers prompts with the model as it is, as long as `goesOn` says so: an answer for each, in their order.
+  public typealias Sampler = (_ prompts: [String], _ maxTokens: Int, _ goesOn: () -> Bool) throws -> [String]
 
   /// The run's folder.
   public let folder: RunFolder
