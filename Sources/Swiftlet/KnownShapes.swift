@@ -1,9 +1,18 @@
+import JSONValues
 import ModelFiles
 
-/// Shapes of published models, for measurements without their weights.
+/// Shapes of models, for plans and measurements without their weights.
 package enum KnownShapes {
-  /// The shape of that name.
-  package static func configuration(_ name: String) -> ModelConfiguration? {
+  /// The shape that `name` means without any weights: that of a published model, or what a `config.json` alone says; nil where
+  /// `name` is neither.
+  package static func shape(_ name: String) throws -> ModelConfiguration? {
+    if let known = configuration(name) { return known }
+    guard name.hasSuffix(".json") else { return nil }
+    return try ModelConfiguration(json: readJSON(name), path: name)
+  }
+
+  /// The shape of the published model of that name.
+  private static func configuration(_ name: String) -> ModelConfiguration? {
     all.first { $0.name == name }?.configuration
   }
 

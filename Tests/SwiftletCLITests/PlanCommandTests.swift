@@ -2,16 +2,31 @@ import JSONValues
 import TestSupport
 import Testing
 
-/// `swiftlet plan` on the CPU, where rates are measured in less than a second.
+/// `swiftlet plan` on the CPU, where rates are measured in some seconds, once.
 @Suite(.enabled(if: swiftletPath != nil, "the program was not built beside the tests"))
 struct PlanCommandTests {
   private let cache: TemporaryFolder
 
   init() throws { cache = try TemporaryFolder() }
 
-  private func plan(_ options: String) throws -> ProgramResult {
+  private func plan(_ options: String, model: String = "smollm2-135m") throws -> ProgramResult {
     let program = try #require(swiftletPath)
-    return try shell("SWIFTLET_CACHE='\(cache.path)' '\(program)' plan smollm2-135m --device cpu \(options)")
+    return try shell("SWIFTLET_CACHE='\(cache.path)' '\(program)' plan '\(model)' --device cpu \(options)")
+  }
+
+  @Test func aConfigurationAloneIsAShape() throws {
+    let path = try cache.write(
+      "config.json",
+      """
+      {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 49152, "hidden_size": 576,
+       "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+       "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 100000, "tie_word_embeddings": true}
+      """)
+    let named = try JSONValue.parse(try plan("--memory 1GB --json").output)
+    let read = try JSONValue.parse(try plan("--memory 1GB --json", model: path).output)
+    #expect(read["fits"] == true && read["bytes"] == named["bytes"] && read["choices"] == named["choices"])
+    let missing = try plan("--json", model: "\(cache.path)/other.json")
+    #expect(missing.status == 2 && missing.errors.contains("other.json"), "\(missing.errors)")
   }
 
   @Test func lessMemoryIsMoreWork() throws {

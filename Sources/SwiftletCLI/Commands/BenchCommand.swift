@@ -86,7 +86,7 @@ enum BenchCommand: RunnableCommand {
       }
     }
     let benchmark =
-      if let shape = try shape(path) {
+      if let shape = try readingInput({ try KnownShapes.shape(path) }) {
         try Benchmark(
           random: shape, on: device, storage: try storage(shape), memory: budget, hostMemory: hostBudget)
       } else {
@@ -103,13 +103,6 @@ enum BenchCommand: RunnableCommand {
       try StandardOutput.write(
         arguments[JSONOption.json] ? json(row, benchmark.device, layers: benchmark.layerCount) : text(row))
     }
-  }
-
-  /// The shape that `path` names, by a published model's name or in a config.json alone.
-  private static func shape(_ path: String) throws -> ModelConfiguration? {
-    if let known = KnownShapes.configuration(path) { return known }
-    guard path.hasSuffix(".json") else { return nil }
-    return try readingInput { try ModelConfiguration(json: try readJSON(path), path: path) }
   }
 
   private static func time(tokenizerOf path: String, on file: String, _ arguments: ParsedArguments) throws {

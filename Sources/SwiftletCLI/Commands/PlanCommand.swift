@@ -11,7 +11,7 @@ extension TrainingConfiguration.OptimizerChoice: CommandChoice {}
 enum PlanCommand: RunnableCommand {
   private static let model = Argument(
     "MODEL",
-    "A Hugging Face folder, a .gguf file, OWNER/NAME on the hub, or a shape: \(KnownShapes.names.joined(separator: ", "))."
+    "A Hugging Face folder, a .gguf file, OWNER/NAME on the hub, or a shape: \(KnownShapes.names.joined(separator: ", ")), or the config.json of another."
   )
   private static let memory = Option<String?>(
     "memory", "SIZE", "The device's memory to stay within, such as 24GB; what is free when not given.")
@@ -41,11 +41,10 @@ enum PlanCommand: RunnableCommand {
   static func run(_ arguments: ParsedArguments) throws {
     let name = arguments[model]
     let budget = try ModelOptions.bytes(arguments[memory], of: "memory")
-    let checkpoint =
-      KnownShapes.configuration(name) == nil
-      ? try readingInput { try Checkpoint.open(path: ModelOptions.path(name)) } : nil
-    guard let configuration = checkpoint?.configuration ?? KnownShapes.configuration(name) else {
-      throw InputFailure("\(name): no model")
+    let (checkpoint, configuration) = try readingInput {
+      if let shape = try KnownShapes.shape(name) { return (Checkpoint?.none, shape) }
+      let checkpoint = try Checkpoint.open(path: ModelOptions.path(name))
+      return (checkpoint, checkpoint.configuration)
     }
     let device = try DeviceSelection.device(
       arguments[ModelOptions.device], compute: arguments[ModelOptions.compute],
