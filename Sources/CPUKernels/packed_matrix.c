@@ -126,7 +126,7 @@ done:
 void sl_packed_matrix_destroy(sl_packed_matrix *packed) {
   if (!packed) return;
   if (!packed->in_panels && !packed->in_strips) api_layout_free(&packed->layout);
-  slab_release(packed->owner);
+  slab_release(packed->owner, packed->values, packed->size);
   free(packed);
 }
 

@@ -60,8 +60,10 @@ void *slab_allocate(size_t size, slab **owner) {
   return result;
 }
 
-void slab_release(slab *owner) {
+void slab_release(slab *owner, void *values, size_t size) {
   if (!owner) return;
+  // What shares a slab with others would else hold its pages as long as they live.
+  madvise(values, (size + 4095) / 4096 * 4096, MADV_DONTNEED);
   pthread_mutex_lock(&turn);
   if (--owner->live == 0) slab_destroy(owner);
   pthread_mutex_unlock(&turn);

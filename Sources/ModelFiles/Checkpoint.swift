@@ -88,6 +88,9 @@ public final class Checkpoint: Sendable {
     self.tensors = Dictionary(apart.map { ($0.name, $0) }) { $1 }
   }
 
+  /// Bytes of the embedding's rows as they are stored, which a process holds once it has read them all.
+  public var embeddingByteCount: Int { tensors["model.embed_tokens.weight"]?.range.count ?? 0 }
+
   /// Whether there is a tensor of a name.
   public func contains(_ name: String) -> Bool { tensors[name] != nil }
 

@@ -32,6 +32,9 @@ public struct TrainingExtent: Sendable {
   public var quantizesMoments: Bool
   /// The most tokens of a micro-batch.
   public var tokens: Int
+  /// Bytes of the host's memory that are taken beside the device, the program itself left out: they count where its memory is the
+  /// host's.
+  public var hostByteCount = 0
 
   /// An extent from its parts.
   public init(
@@ -73,12 +76,23 @@ public struct TrainingExtent: Sendable {
     let ends = device.frozenFootprint(vocabulary, places: 0).matrices
     let parameters = parameterCount
     let moments = momentByteCounts
+    let beside = device.memory == nil ? Self.programByteCount + hostByteCount : 0
     return TrainingFootprint(
       layers: whole.matrices - ends, vocabulary: ends,
       // Parameters and gradients in fp32, copies for products.
       learned: parameters * (8 + device.computeType.byteCount) + moments.device,
-      working: whole.working + scratchByteCount(on: device), activations: 0,
+      working: whole.working + scratchByteCount(on: device) + beside, activations: 0,
       host: whole.host + moments.host)
+  }
+
+  /// The program and its libraries in memory, before they do anything.
+  private static let programByteCount = 26 << 20
+
+  /// Bytes of a loaded model's step that are not there before it: where the device's memory is the host's also the rooms in which
+  /// quantized matrices are opened.
+  package func lateByteCount(on device: any Device) -> Int {
+    guard device.memory == nil else { return scratchByteCount(on: device) }
+    return fixedFootprint(on: device).working - Self.programByteCount
   }
 
   /// Bytes of the optimizer's moments on the device and on the host: in fp32, or in codes with one absmax for 256 of them.
@@ -108,7 +122,7 @@ public struct TrainingExtent: Sendable {
       (adapter?.dropout ?? 0) > 0 ? tokens * (2 * configuration.intermediateSize + 4 * configuration.hiddenSize) : 0
     // Cosines and sines of every position, beyond those that the rest has room for.
     let rotation = max(0, tokens * configuration.headDimension * 4 - (8 << 20))
-    return ((device.memory == nil ? 40 : 16) << 20) + dropped + rotation
+    return ((device.memory == nil ? 10 : 16) << 20) + dropped + rotation
   }
 
   /// Bytes of a step's activations on the device and on the host.

@@ -185,9 +185,10 @@ package final class Benchmark {
     defer { timed.limitMemory(to: nil) }
     let plan = try model.activationPlan(.auto, tokens: tokens, context: length, budget: memory, hostBudget: hostMemory)
     try model.reserve(tokens: tokens, plan)
-    let extent = TrainingExtent(
+    var extent = TrainingExtent(
       model.configuration, storage: model.storage, adapter: adapter.configuration, quantizesMoments: false,
       tokens: tokens)
+    extent.hostByteCount = model.checkpoint?.embeddingByteCount ?? 0
     let rates = try DeviceRates.known(on: timed, for: model.configuration)
     var step = 0
     let operations = model.configuration.trainingOperations(context: length) * Double(tokens)

@@ -23,11 +23,13 @@ public enum StepPlanning {
       isNF4
       ? (device.memory == nil ? [false] : [true, false]).map { ($0, .nf4(resident: $0, except: others ?? [])) }
       : [(true, .operands)]
+    var extent = TrainingExtent(
+      configuration, storage: storages[storages.count - 1].storage, adapter: adapter,
+      quantizesMoments: quantizesMoments, tokens: tokens)
+    // A tokenizer takes about 320 bytes for each of its tokens.
+    extent.hostByteCount = (checkpoint?.embeddingByteCount ?? 0) + 320 * configuration.vocabularySize
     var planner = StepPlanner(
-      TrainingExtent(
-        configuration, storage: storages[storages.count - 1].storage, adapter: adapter,
-        quantizesMoments: quantizesMoments, tokens: tokens),
-      context: context, budget: MemoryAllowance.whole(memory, on: device),
+      extent, context: context, budget: MemoryAllowance.whole(memory, on: device),
       hostBudget: MemoryAllowance.host(hostMemory, beside: device),
       rates: try DeviceRates.known(on: device, for: configuration), storages: storages)
     planner.heads = try head.storages(for: configuration, on: device)

@@ -225,8 +225,7 @@ extension Device {
         opened[index] = max(opened[index], count * computeType.byteCount)
       }
     }
-    // The program itself, its libraries and what a tokenizer takes.
-    return FrozenFootprint(matrices: bytes, working: (96 << 20) + opened.reduce(0, +))
+    return FrozenFootprint(matrices: bytes, working: opened.reduce(0, +))
   }
 
   /// The two operations, one after the other.

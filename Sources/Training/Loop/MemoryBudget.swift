@@ -18,10 +18,13 @@ extension LanguageModel {
     }
     guard var free = MemoryAllowance.left(of: budget, on: device) else { return .everything }
     func extent(_ tokens: Int) -> TrainingExtent {
-      TrainingExtent(
+      var extent = TrainingExtent(
         configuration, storage: storage, adapter: adapter?.configuration, quantizesMoments: false, tokens: tokens)
+      // Rows that no token has asked for yet are still in the file alone.
+      extent.hostByteCount = checkpoint?.embeddingByteCount ?? 0
+      return extent
     }
-    free -= extent(tokens).scratchByteCount(on: device)
+    free -= extent(tokens).lateByteCount(on: device)
     if activationByteCount(tokens: tokens, .everything) <= free { return .everything }
     let rates = try DeviceRates.known(on: device, for: configuration)
     let hostFree = MemoryAllowance.host(

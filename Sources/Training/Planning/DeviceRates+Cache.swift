@@ -4,7 +4,8 @@ import Models
 import Tensors
 
 extension DeviceRates {
-  /// What is known of `device` for heads as the model's: measured at the first question, some seconds, and kept in a file.
+  /// What is known of `device` for heads, and on a processor for matrices, as the model's: measured at the first question, some
+  /// seconds, and kept in a file.
   /// - Parameter again: measured anew, whatever is known: other work may have disturbed what was measured before.
   public static func known(
     on device: any Device, for configuration: ModelConfiguration, again: Bool = false
@@ -12,14 +13,16 @@ extension DeviceRates {
     let heads = AttentionShape(
       heads: configuration.headCount, keyValueHeads: configuration.keyValueHeadCount,
       headDimension: configuration.headDimension)
-    let key = "\(device.description), \(heads.heads)/\(heads.keyValueHeads) heads of \(heads.headDimension)"
+    let matrix = (outputs: configuration.intermediateSize, inputs: configuration.hiddenSize)
+    var key = "\(device.description), \(heads.heads)/\(heads.keyValueHeads) heads of \(heads.headDimension)"
+    if device.memory == nil { key += ", \(matrix.inputs) to \(matrix.outputs)" }
     let path = cacheFolder.map { $0 + "/rates.json" }
     // A file that cannot be read or written is as good as none.
     var known = path.flatMap { try? readJSON($0) }?.object ?? JSONObject()
     if !again, let values = known[key], let rates = DeviceRates(values), rates.opening != nil || device.memory != nil {
       return rates
     }
-    let rates = try measured(on: device, heads: heads)
+    let rates = try measured(on: device, heads: heads, matrix: matrix)
     known[key] = rates.json
     if let path { try? writeAtomically(JSONValue.object(known).serialized() + "\n", to: path) }
     return rates
