@@ -327,6 +327,25 @@ extension EmulatedDeviceTests {
       vocabularySize: 100_352, hiddenSize: 5120, intermediateSize: 17_920, layerCount: 40, headCount: 40,
       keyValueHeadCount: 10, ropeTheta: 250_000, contextLength: 16_384)
 
+    /// What lies on the device for each token of a long context with everything else with the host: docs/memory.md's list.
+    @Test func tokensOfLongContextsTakeLittle() throws {
+      let kernels = try TemporaryFolder()
+      let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
+      func bytes(_ tokens: Int, _ grouping: ActivationPlan.Grouping?) -> Int {
+        let plan = ActivationPlan(
+          (0..<40).map { _ in ActivationPlan.Layer(.input, isOnHost: true) }, roundsInputs: true, tile: 4096,
+          headRows: 1024, grouping: grouping)
+        return TrainingExtent(
+          Self.phi4, storage: .nf4(resident: false), adapter: LoRAConfiguration(), quantizesMoments: false,
+          tokens: tokens
+        ).activationByteCounts(plan, on: device).device
+      }
+      let perToken = (bytes(1 << 20, .init(4, isOnHost: true)) - bytes(1 << 19, .init(4, isOnHost: true))) / (1 << 19)
+      // The residual stream; that of a group, where the gradient of attention's output and what attention works in lie too; q, k, v
+      // and attention's output with room for adapters; sums of attention, 1 / rms, x · Aᵀ; a layer's input.
+      #expect(perToken == 20_480 + 20_480 + 15_488 + 10_368 + 160 + 4 + 96 + 10_240)
+    }
+
     /// What was measured of a long context on an H200, from that card's rates
     /// (Benchmarks/results/2026-11-26-h200-memory.jsonl).
     @Test func longContextsTakeWhatIsExpected() throws {
@@ -373,7 +392,7 @@ extension EmulatedDeviceTests {
     @Test func groupsReachLongContexts() throws {
       let kernels = try TemporaryFolder()
       let device = try CUDADevice(CUDALibraries { _ in EmulatorSymbols() }, kernelFolder: kernels.path)
-      for (tokens, gigabytes) in [(524_288, 56), (1_048_576, 141)] {
+      for (tokens, gigabytes) in [(524_288, 48), (1_048_576, 141)] {
         let planner = StepPlanner(
           TrainingExtent(
             Self.phi4, storage: .nf4(resident: false), adapter: LoRAConfiguration(), quantizesMoments: false,

@@ -83,7 +83,10 @@ import Testing
     let (model, full) = try load(tiny, .float32)
     try model.reserve(tokens: batch.tokens.count)
     let kept = try gradient(model, full, batch)
-    for plan in [ActivationPlan.levels([.input]), .inputs] {
+    for plan in [
+      ActivationPlan.levels([.input]), .inputs,
+      ActivationPlan([.init(.input, isOnHost: true)], rest: .input, grouping: .init(2, attentions: 1, isOnHost: true)),
+    ] {
       try model.reserve(tokens: batch.tokens.count, plan)
       #expect(try gradient(model, full, batch) == kept, "\(plan)")
     }
