@@ -46,6 +46,20 @@ struct PlanCommandTests {
     for part in ["layers", "activations", "together", "tokens/s"] { #expect(text.contains(part)) }
   }
 
+  /// Where no layer can keep its input, groups of layers keep one.
+  @Test func longContextsGroupLayers() throws {
+    let result = try plan("--context 16384 --memory 1200MB --json")
+    #expect(result.status == 0, "\(result.errors)")
+    let json = try JSONValue.parse(result.output)
+    let groups = try #require(json["choices"]?.array?.first { $0["choice"] == "groups" })
+    #expect((groups["size"]?.integer ?? 0) > 1 && groups["place"] == "device")
+    #expect(json["predicted_bytes"]?.integer ?? .max <= 1_200_000_000)
+    let text = try plan("--context 16384 --memory 1200MB").output
+    for part in ["in groups of ", "keeps its input", "go forward once more"] { #expect(text.contains(part), "\(text)") }
+    let wrong = try plan("--host-memory much")
+    #expect(wrong.status == 2 && wrong.errors.contains("--host-memory"))
+  }
+
   @Test func whatCannotFitSaysWhatWould() throws {
     let little = try plan("--batch-size 64 --context 8192 --memory 900MB")
     #expect(little.status == 1 && little.errors.contains("one sample of "), "\(little.errors)")
