@@ -65,7 +65,7 @@ extension CUDADevice {
   func launch(_ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64]) throws {
     guard grid.x > 0, grid.y > 0 else { return }
     try context.enter()
-    let function = try kernels.function(name, sharedBytes: sharedBytes)
+    let function = try kernels.function(name, sharedBytes: sharedBytes, overlaps: true)
     let code = words.withUnsafeBytes { bytes -> Int32 in
       // Programmatic stream serialization is attribute 6.
       var attribute = sl_launch_attribute()

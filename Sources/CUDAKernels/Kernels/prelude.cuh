@@ -82,6 +82,12 @@ DEVICE float high_half(u32 a) {
 }
 /// What is read after it is not read before: registers are not spent on all at once.
 DEVICE void keep_order() { asm volatile("" ::: "memory"); }
+/// A value that the compiler will not work out again from what it was made of, of each lane, and of a warp whose lanes all have
+/// the same.
+DEVICE u32 kept(u32 x) { return __shfl_xor_sync(0xffffffffu, x, 0); }
+DEVICE u64 kept(u64 x) { return (u64)kept((u32)(x >> 32)) << 32 | kept((u32)x); }
+DEVICE u32 kept_of_warp(u32 x) { return __shfl_sync(0xffffffffu, x, 0); }
+DEVICE u64 kept_of_warp(u64 x) { return (u64)kept_of_warp((u32)(x >> 32)) << 32 | kept_of_warp((u32)x); }
 /// Asks for 128 bytes to come into the second cache.
 DEVICE void prefetch_far(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 /// A place in shared memory, counted in bytes.

@@ -141,6 +141,9 @@ struct AdapterInputs {
   i64 columns, batch;
   const u16 *x;
   i64 ldx, aligned;
+  /// As in `RowProducts`.
+  const float *stream, *gamma;
+  double epsilon;
 };
 
 /// s = x · Aᵀ of every adapter of a group: one block per row of an A.
@@ -154,6 +157,23 @@ KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
   const u16 *a = to.a + row * p.columns;
   let_next_begin();
   wait_for_previous();
+  if (p.gamma != 0) {
+    float squares = 0, sum = 0;
+    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
+      Eight value = load_vector(p.stream + c);
+#pragma unroll
+      for (int i = 0; i < 8; i++) squares += value.v[i] * value.v[i];
+    }
+    float rstd = 1.0f / sqrtf(block_sum(squares, room) / (float)p.columns + (float)p.epsilon);
+    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
+      Eight value = load_vector(p.stream + c), factor = load_vector(p.gamma + c), one = load8(a + c, 8, (int)p.aligned);
+#pragma unroll
+      for (int i = 0; i < 8; i++) sum += one.v[i] * widen(narrow(value.v[i] * (rstd * factor.v[i])));
+    }
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) to.s[row] = narrow(sum);
+    return;
+  }
   // Few rows of x: the block's threads share each; many: each warp has its own.
   int together = p.batch < 8, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
   for (i64 n = together ? 0 : warp; n < p.batch; n += together ? 1 : row_warps) {
