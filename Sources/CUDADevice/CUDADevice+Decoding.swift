@@ -88,7 +88,9 @@ extension CUDADevice: PagedDecoding {
         layer.values.word, layer.width.word, shape.heads.word, shape.keyValueHeads.word, shape.headDimension.word,
         (shape.window ?? 0).word, splits.word, UInt64(partial.address), UInt64(done.address),
         Double(shape.scale).bitPattern, Double(token.epsilon).bitPattern,
-      ])
+      ],
+      // Its few blocks, where they begin early, lead those behind them to multiprocessors that have their share already.
+      overlaps: false)
     try timer?.end()
   }
 

@@ -184,9 +184,13 @@ private struct FewRows {
     // sums of rows take.
     let absmax = share * columns / 64
     let scales = (absmax + 46) / 16 * 16 + (absmax / 256 + 6) / 4 * 16
-    let sums = share * (isPaired ? 2 : 1) * teamWarps * 4
-    sharedBytes = (65 << 10) + 256 + scales * (isPaired ? 2 : 1) + max(teamWarps * pieces * 2048, sums)
+    let sums = share * (isPaired ? 2 : 1) * (teamWarps + 1) * 4
+    sharedBytes = (65 << 10) + 128 + scales * (isPaired ? 2 : 1) + max(teamWarps * pieces * 2048, sums)
     guard sharedBytes <= context.sharedMemory else { return nil }
+    // Gate and up take a little more than half of a multiprocessor, where it has that much: while they and the kernels around
+    // them overlap, two of their blocks would else come to one multiprocessor and none to another.
+    let overHalf = context.multiprocessorMemory / 2 - 1024 + 8
+    if isPaired, sharedBytes < overHalf, overHalf <= context.sharedMemory { sharedBytes = overHalf }
     halves = 1
     (slice, slices) = (columns / 64, 1)
     kernel = "rows_nf4_one_\(name)"

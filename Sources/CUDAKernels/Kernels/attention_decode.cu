@@ -90,26 +90,26 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
   int first_head = key_head * group + head_block % blocks * H;
   int heads = (key_head + 1) * group - first_head < H ? (key_head + 1) * group - first_head : H;
   i64 row = blockIdx.y;
-  let_next_begin();
-
   // Positions and pages were there before the step began: what the cache has of the share is on its way to the second cache
   // while the projections are still being computed.
+  const u64 *pages = p.pages[row];
+  // A thread asks for half a key or half a value of a token's head, 128 bytes at most.
+  auto ask = [&](i64 page) {
+    int feature = (int)threadIdx.x % 2 * 64;
+    if (feature < d)
+      prefetch_far((const u16 *)pages[page] + (threadIdx.x % 4 < 2 ? p.key_offset : p.value_offset) +
+                   (i64)(threadIdx.x / 4) * p.width + (i64)key_head * d + feature);
+  };
   i64 position = p.positions[row], count = position + 1;
   i64 first = p.window > 0 && count > p.window ? count - p.window : 0;
   i64 first_page = first / page_tokens, last_page = (count + page_tokens - 1) / page_tokens;
   i64 share = (last_page - first_page + splits - 1) / splits;
   int active = share > 0 ? (int)((last_page - first_page + share - 1) / share) : 0;
   i64 page = first_page + split * share, end = page + share < last_page ? page + share : last_page;
-  const u64 *pages = p.pages[row];
-  for (i64 ahead = page; ahead < end && ahead < page + 4; ahead++) {
-    // A thread asks for half a key or half a value of a token's head, 128 bytes at most.
-    i64 token = threadIdx.x / 4;
-    int feature = (int)threadIdx.x % 2 * 64;
-    if (ahead * page_tokens + token < position && feature < d)
-      prefetch_far((const u16 *)pages[ahead] + (threadIdx.x % 4 < 2 ? p.key_offset : p.value_offset) + token * p.width +
-                   (i64)key_head * d + feature);
-  }
+  for (i64 ahead = page; ahead < end && ahead < page + 4; ahead++)
+    if (ahead * page_tokens + threadIdx.x / 4 < position) ask(ahead);
   wait_for_previous();
+  let_next_begin();
   u16 *output = p.output + row * p.ldo + (i64)first_head * d;
   if (position < 0) {
     for (int i = (int)threadIdx.x; split == 0 && i < heads * d; i += threads) output[i] = 0;

@@ -31,6 +31,9 @@ DEVICE void wait_for_previous() {
 #endif
 }
 /// Lets the next kernel's blocks begin, up to where they wait.
+///
+/// A kernel with one block for each multiprocessor says so at once. Any other says it when it has waited: the next one's
+/// blocks would else come to where there is room first, two to some multiprocessors and none to others.
 DEVICE void let_next_begin() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");

@@ -108,8 +108,8 @@ KERNEL(256, 2) rows_bf16_16(const GRID_CONSTANT RowProducts p) { rows_bf16<2>(p)
 /// The slices' sums, added up in their order. Grid: x over rows of W, of gate alone where the parts are gate and up; y over rows
 /// of x.
 KERNEL(256, 4) rows_sum(const GRID_CONSTANT RowProducts p) {
-  let_next_begin();
   wait_for_previous();
+  let_next_begin();
   i64 at = (i64)blockIdx.x * row_threads + threadIdx.x, total = p.part[0].rows, row = at;
   if (p.parts > 1) total += p.part[1].rows;
   if (p.parts > 2) total += p.part[2].rows;
@@ -155,8 +155,8 @@ KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
   if (part == 1 && row >= p.part[1].rank) row -= p.part[1].rank, part = 2;
   const AdapterPart &to = p.part[part];
   const u16 *a = to.a + row * p.columns;
-  let_next_begin();
   wait_for_previous();
+  let_next_begin();
   if (p.gamma != 0) {
     float squares = 0, sum = 0;
     for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {

@@ -14,12 +14,11 @@ enum {
   /// halves hold the codes that are on their way, four for each piece.
   one_table = 256 * 256,
   one_piece = 4 * 256,
-  /// Behind the table: the map of absmax codes, the warps' sums of squares and largest values; then the share's absmax codes and
-  /// nested values, and the sums of rows.
+  /// Behind the table: the map of absmax codes, the warps' sums of squares; then the share's absmax codes and nested values, and
+  /// x, whose place the sums of rows take.
   one_map = one_table,
   one_squares = one_map + 1024,
-  one_largest = one_squares + 128,
-  one_free = one_largest + 128,
+  one_free = one_squares + 128,
 };
 
 /// A block's share of the rows: of one part, or of gate and up.
@@ -71,6 +70,25 @@ DEVICE OneScales bring_scales(u8 *memory, const RowPart &part, OneShare share, u
   for (u32 i = threadIdx.x; i < count; i += blockDim.x) *(float *)(memory + at + i * 4) = part.nested[first + i];
   at += (count * 4 + 15) / 16 * 16;
   return r;
+}
+
+/// Hands the eights of the residual stream that are the thread's to `use(number, eight)`: four are read at once.
+template <class Use> DEVICE void each_eight(const RowProducts &p, Use use) {
+  u32 columns = (u32)p.columns;
+  for (u32 first = threadIdx.x; first * 8 < columns; first += blockDim.x * 4) {
+    Eight values[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      u32 at = (first + i * blockDim.x) * 8;
+      values[i] = {};
+      if (at < columns) values[i] = load_vector(p.stream + at);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      u32 number = first + i * blockDim.x;
+      if (number * 8 < columns) use(number, values[i]);
+    }
+  }
 }
 
 /// A row of W is taken by a team of warps, each its own columns, `CHUNKS` (1 or 2) times 1,024, whose part of x stays in its registers;
@@ -139,89 +157,80 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
   u32 step_blocks = step_rows * row_blocks;
   wait_for_previous();
 
-  // What the thread's result is added to, read long before it is needed.
-  float old = p.accumulates && (int)threadIdx.x < units ? old_value(p, share.part, share.first + (int)threadIdx.x, 0) : 0.0f;
-  // x as f16, over a power of two that none of it exceeds: threads read what lies side by side, lanes take what is theirs.
+  // What results are added to, read long before it is needed.
+  int slots = paired ? 2 * units : units;
+  auto old_of = [&](int slot) {
+    return old_value(p, paired ? slot % 2 : share.part, share.first + (paired ? slot / 2 : slot), 0);
+  };
+  float old = p.accumulates && (int)threadIdx.x < slots ? old_of((int)threadIdx.x) : 0.0f;
+  // x in bf16: threads bring what lies side by side, lanes take what is theirs. A lane's four pieces lie a row of lanes apart.
+  uint4 *pieces = (uint4 *)(memory + free_at);
+  auto piece_at = [&](u32 i) { return pieces + (i / 128 * 4 + i % 4) * 32 + i / 4 % 32; };
+  u32 count_of_pieces = (u32)(team_warps * CHUNKS) * (one_columns / 8);
+  if (p.gamma == 0) {
+    for (u32 i = threadIdx.x; i < count_of_pieces; i += blockDim.x)
+      copy_async(piece_at(i), p.x + (i * 8 < columns ? i * 8 : 0), i * 8 < columns ? 16 : 0);
+    commit_copies();
+  } else {
+    float squares = 0;
+    each_eight(p, [&](u32 piece, Eight &value) {
+#pragma unroll
+      for (int k = 0; k < 8; k++) squares += value.v[k] * value.v[k];
+    });
+    squares = warp_sum(squares);
+    float *all_squares = (float *)(memory + one_squares);
+    if (lane == 0) all_squares[warp] = squares;
+    __syncthreads();
+    squares = warp_sum(lane < (int)blockDim.x / 32 ? all_squares[lane] : 0.0f);
+    float rstd = 1.0f / sqrtf(squares / (float)columns + (float)p.epsilon);
+    // Read once more, which the first cache answers.
+    each_eight(p, [&](u32 piece, Eight &value) {
+      Eight factor = load_vector(p.gamma + piece * 8);
+#pragma unroll
+      for (int k = 0; k < 8; k++) value.v[k] *= rstd * factor.v[k];
+      *piece_at(piece) = make_uint4(narrow2(value.v[0], value.v[1]), narrow2(value.v[2], value.v[3]),
+                                    narrow2(value.v[4], value.v[5]), narrow2(value.v[6], value.v[7]));
+    });
+    for (u32 i = columns / 8 + threadIdx.x; i < count_of_pieces; i += blockDim.x) *piece_at(i) = make_uint4(0, 0, 0, 0);
+  }
+  // The absmax codes are there too.
+  wait_copies<0>();
+  __syncthreads();
+  // As f16, over a power of two of the lane's own that none of its columns exceeds.
   u32 x[CHUNKS][16];
   float scale;
   {
-    float squares = 0, largest = 0;
-    // Four pieces at once: they come at the same time.
-    auto each_piece = [&](auto use) {
-      for (u32 first = threadIdx.x; first * 8 < columns; first += blockDim.x * 4) {
-        Eight values[4];
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          u32 at = (first + i * blockDim.x) * 8;
-          values[i] = {};
-          if (at < columns) values[i] = p.gamma != 0 ? load_vector(p.stream + at) : load_vector(p.x + at);
-        }
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          u32 piece = first + i * blockDim.x;
-          if (piece * 8 < columns) use(piece, values[i]);
-        }
-      }
-    };
-    each_piece([&](u32 piece, Eight &value) {
-#pragma unroll
-      for (int k = 0; k < 8; k++) squares += value.v[k] * value.v[k];
-      if (p.gamma != 0) {
-        Eight factor = load_vector(p.gamma + piece * 8);
-#pragma unroll
-        for (int k = 0; k < 8; k++) value.v[k] *= factor.v[k];
-      }
-#pragma unroll
-      for (int k = 0; k < 8; k++) largest = fmaxf(largest, fabsf(value.v[k]));
-    });
-    squares = warp_sum(squares), largest = warp_max(largest);
-    float *all_squares = (float *)(memory + one_squares), *all_largest = (float *)(memory + one_largest);
-    if (lane == 0) all_squares[warp] = squares, all_largest[warp] = largest;
-    // The absmax codes are there too.
-    wait_copies<0>();
-    __syncthreads();
-    bool is_warp = lane < (int)blockDim.x / 32;
-    largest = warp_max(is_warp ? all_largest[lane] : 0.0f);
-    float rstd = 1;
-    if (p.gamma != 0) {
-      squares = warp_sum(is_warp ? all_squares[lane] : 0.0f);
-      rstd = 1.0f / sqrtf(squares / (float)columns + (float)p.epsilon), largest *= rstd;
-    }
-    u32 exponent = (__float_as_uint(largest) >> 23 & 255u) + 1;
-    exponent = exponent < 2 ? 2 : exponent > 252 ? 252 : exponent;
-    scale = __uint_as_float(exponent << 23);
-    float inverse = __uint_as_float((254 - exponent) << 23);
-    uint4 *pieces = (uint4 *)(memory + free_at);
-    // A lane's four pieces lie a row of lanes apart.
-    auto piece_at = [&](u32 i) -> uint4 & { return pieces[(i / 128 * 4 + i % 4) * 32 + i / 4 % 32]; };
-    // Read once more, which the first cache answers.
-    each_piece([&](u32 piece, Eight &value) {
-      if (p.gamma != 0) {
-        Eight factor = load_vector(p.gamma + piece * 8);
-        // Rounded to bf16, as every other product has it.
-#pragma unroll
-        for (int k = 0; k < 8; k++) value.v[k] = widen(narrow(value.v[k] * (rstd * factor.v[k])));
-      }
-      piece_at(piece) = make_uint4(
-          pair_of_halves(value.v[0] * inverse, value.v[1] * inverse), pair_of_halves(value.v[2] * inverse, value.v[3] * inverse),
-          pair_of_halves(value.v[4] * inverse, value.v[5] * inverse), pair_of_halves(value.v[6] * inverse, value.v[7] * inverse));
-    });
-    for (u32 i = columns / 8 + threadIdx.x; i < (u32)(team_warps * CHUNKS) * (one_columns / 8); i += blockDim.x)
-      piece_at(i) = make_uint4(0, 0, 0, 0);
-    __syncthreads();
+    float largest = 0;
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         uint4 piece = pieces[((slice * CHUNKS + c) * 4 + i) * 32 + lane];
         x[c][i * 4] = piece.x, x[c][i * 4 + 1] = piece.y, x[c][i * 4 + 2] = piece.z, x[c][i * 4 + 3] = piece.w;
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          u32 pair = x[c][i * 4 + k];
+          largest = fmaxf(largest, fmaxf(fabsf(widen((u16)pair)), fabsf(widen((u16)(pair >> 16)))));
+        }
       }
-    // Sums of rows come to where x lay.
-    __syncthreads();
+    u32 exponent = (__float_as_uint(largest) >> 23 & 255u) + 1;
+    exponent = exponent < 2 ? 2 : exponent > 252 ? 252 : exponent;
+    scale = __uint_as_float(exponent << 23);
+    float inverse = __uint_as_float((254 - exponent) << 23);
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++)
+#pragma unroll
+      for (int i = 0; i < 16; i++)
+        x[c][i] = pair_of_halves(widen((u16)x[c][i]) * inverse, widen((u16)(x[c][i] >> 16)) * inverse);
   }
+  // Sums of rows come to where x lay, those of a row's warps side by side, and behind them what they are added to.
+  __syncthreads();
+  int sums_of_row = team_warps + 1;
+  float *all_sums = (float *)(memory + free_at);
+  for (int slot = (int)threadIdx.x; slot < slots; slot += (int)blockDim.x)
+    all_sums[slot * sums_of_row + team_warps] = slot == (int)threadIdx.x || !p.accumulates ? old : old_of(slot);
 
   u32 own = (u32)lane * 4, last_stage = (STAGES - 1) * 2 * one_piece, stage = 0;
-  float *row_sums = (float *)(memory + free_at) + slice;
   // What the loop needs it keeps: none of it is worked out again.
   step_bytes = kept_of_warp(step_bytes), step_blocks = kept_of_warp(step_blocks);
   from_even = (const u8 *)kept((u64)from_even), from_odd = (const u8 *)kept((u64)from_odd);
@@ -273,6 +282,8 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
       stage = stage == last_stage ? 0 : stage + 2 * one_piece;
     }
     // Four rows at once: a lane of each eight ends with the sum of one.
+#pragma unroll
+    for (int r = 0; r < 4; r++) total[r] *= scale;
     bool upper = lane & 16, second = lane & 8;
     float one = upper ? total[2] : total[0], two = upper ? total[3] : total[1];
     one += __shfl_xor_sync(0xffffffffu, upper ? total[0] : total[2], 16);
@@ -282,17 +293,17 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
 #pragma unroll
     for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
     int index = i + lane / 8, slot = paired ? (team + index / 2 * teams) * 2 + index % 2 : team + index * teams;
-    if (lane % 8 == 0 && index < count) row_sums[slot * team_warps] = sum;
+    if (lane % 8 == 0 && index < count) all_sums[slot * sums_of_row + slice] = sum;
   }
   __syncthreads();
   for (int unit = (int)threadIdx.x; unit < units; unit += (int)blockDim.x) {
     float gate = 0;
     for (int r = 0; r < (paired ? 2 : 1); r++) {
       int slot = paired ? unit * 2 + r : unit, part = paired ? r : share.part, row = share.first + unit;
+      const float *sums = all_sums + slot * sums_of_row;
       float value = 0;
-      for (int w = 0; w < team_warps; w++) value += ((const float *)(memory + free_at))[slot * team_warps + w];
-      float before = unit == (int)threadIdx.x && !paired ? old : old_value(p, part, row, 0);
-      finish_row(p, part, row, 0, value * scale, before, gate);
+      for (int w = 0; w < team_warps; w++) value += sums[w];
+      finish_row(p, part, row, 0, value, sums[team_warps], gate);
     }
   }
 }
