@@ -1,8 +1,9 @@
 // The product of one row with matrices in NF4 (see nf4.cu), whose columns are a multiple of 64: what writing one answer waits
 // for. No tensor core helps one row: sums are of f16 pairs, four at a time, then fp32.
 //
-// Weights never wait for x: a kernel's first ones are on their way into shared memory, what comes next into the second cache,
-// while the kernel before it still computes. Two of these kernels fit a multiprocessor, so memory always has something to send.
+// Weights never wait for x: a kernel's first ones are on their way into shared memory while the kernel before it still computes,
+// since blocks of both fit a multiprocessor. Codes go by way of shared memory, not straight into registers: what is read into
+// registers ahead is waited for with whatever comes next, as a warp has few ways to tell its loads apart.
 #include "nf4.cuh"
 #include "rows.cuh"
 
@@ -59,7 +60,7 @@ DEVICE OneScales bring_scales(u8 *memory, const RowPart &part, OneShare share, u
   OneScales r;
   r.codes = at + (u32)(begin & 15);
   begin &= ~15ull;
-  // A matrix's codes begin at a multiple of 16 bytes.
+  // What lies before the first code in its 16 bytes belongs to the same allocation.
   u32 pieces = (u32)((end - begin + 15) / 16), bytes = (u32)(end - begin);
   for (u32 i = threadIdx.x; i < pieces; i += blockDim.x)
     copy_async(memory + at + i * 16, (const u8 *)begin + i * 16, bytes - i * 16 < 16 ? (int)(bytes - i * 16) : 16);
