@@ -43,7 +43,8 @@ extension CUDADevice: PagedDecoding {
     let pages = (min(length, shape.window ?? length) + CachePage.tokens - 1) / CachePage.tokens + 1
     // Few pages are sooner read than merged.
     if pages <= 4 { return 1 }
-    let blocks = rows * shape.keyValueHeads * headBlocks(shape).count
+    if rows == 1, pages <= 16 { return pages <= 8 ? 2 : 4 }
+    let blocks = rows * shape.keyValueHeads * headBlocks(shape, isShort: false).count
     // A few blocks for every multiprocessor, each with two pages where there are enough.
     let wanted = max(1, context.multiprocessors * 2 / max(1, blocks))
     var splits = 1
@@ -51,10 +52,10 @@ extension CUDADevice: PagedDecoding {
     return splits
   }
 
-  /// Query heads of a block, and blocks of a key head.
-  private func headBlocks(_ shape: AttentionShape) -> (heads: Int, count: Int) {
+  /// Query heads of a block, and blocks of a key head: one each where so few keys are read that blocks are what is missing.
+  private func headBlocks(_ shape: AttentionShape, isShort: Bool) -> (heads: Int, count: Int) {
     let group = shape.heads / shape.keyValueHeads
-    let heads = group >= 3 ? 4 : group
+    let heads = isShort ? 1 : group >= 3 ? 4 : group
     return (heads, (group + heads - 1) / heads)
   }
 
@@ -64,7 +65,7 @@ extension CUDADevice: PagedDecoding {
   ) throws {
     let width = try tileWidth(shape)
     let count = output.rows
-    let (heads, blocks) = headBlocks(shape)
+    let (heads, blocks) = headBlocks(shape, isShort: count * splits <= 4)
     let partial = try scratch(
       .attentionSplits, byteCount: max(1, count * shape.heads * splits * (width + 2) * 4))
     let counters = count * shape.keyValueHeads * blocks * 4
@@ -78,7 +79,7 @@ extension CUDADevice: PagedDecoding {
     try timer?.begin(.attention)
     try launch(
       "attention_decode_\(width)_\(heads)",
-      Grid(x: shape.keyValueHeads * blocks * splits, y: count, threadsX: 128),
+      Grid(x: shape.keyValueHeads * blocks * splits, y: count, threadsX: 256),
       structure: [
         token.q.word, token.k.word, token.v.word, token.q.rowStride.word, token.k.rowStride.word,
         token.v.rowStride.word, output.word, output.rowStride.word, token.biasQ.word, token.biasK.word,
@@ -87,7 +88,9 @@ extension CUDADevice: PagedDecoding {
         layer.values.word, layer.width.word, shape.heads.word, shape.keyValueHeads.word, shape.headDimension.word,
         (shape.window ?? 0).word, splits.word, UInt64(partial.address), UInt64(done.address),
         Double(shape.scale).bitPattern, Double(token.epsilon).bitPattern,
-      ])
+      ],
+      // Its few blocks, where they begin early, lead those behind them to multiprocessors that have their share already.
+      overlaps: false)
     try timer?.end()
   }
 

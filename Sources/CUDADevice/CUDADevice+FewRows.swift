@@ -13,11 +13,31 @@ extension CUDADevice {
     var map: Tensor?
   }
 
-  /// y of each projection, and silu(gate) · up in `activation` where the two projections are gate and up; false where a matrix
+  /// RMSNorm of the residual stream: γ, fp32, and ε.
+  struct Norm {
+    var gamma: Tensor
+    var epsilon: Float
+
+    /// As the kernels' structures have it.
+    func words(of stream: Tensor) -> [UInt64] { [stream.word, gamma.word, Double(epsilon).bitPattern] }
+  }
+
+  public func linear(
+    normOf x: Tensor, _ gamma: Tensor, epsilon: Float, _ projections: [Projection], into outputs: [Tensor],
+    lowRank: [Tensor?], activation: Tensor?
+  ) throws -> Bool {
+    guard x.rows == 1, x.dtype == .float32, isAligned(gamma) else { return false }
+    try timer?.begin(.matrixProducts)
+    defer { try? timer?.end() }
+    return try linearOfFewRows(
+      x, projections, outputs, lowRank, activation: activation, norm: Norm(gamma: gamma, epsilon: epsilon))
+  }
+
+  /// With `norm`, x is the residual stream that the norm is to be made of. y of each projection, and silu(gate) · up in `activation` where the two projections are gate and up; false where a matrix
   /// is kept in a way that wants it opened, or an adapter learns.
   func linearOfFewRows(
     _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], accumulate: Bool = false,
-    activation: Tensor? = nil
+    activation: Tensor? = nil, norm: Norm? = nil
   ) throws -> Bool {
     guard (1...32).contains(x.rows), x.columns % 64 == 0, isAligned(x), (1...3).contains(projections.count),
       // What learns goes through whole tiles of rows, forward as backward.
@@ -27,9 +47,23 @@ extension CUDADevice {
       let launches = try launches(of: projections), launches.allSatisfy({ x.rows <= $0.mostRows }),
       activation == nil || launches.count == 1
     else { return false }
-    try multiplyAdapters(x, projections, lowRank)
-    for parts in launches {
-      try multiplyFewRows(x, parts, projections, outputs, lowRank, accumulate, activation)
+    let works = launches.map { parts in
+      let rows = parts.indices.map { projections[$0].outputs }
+      return (
+        x.rows == 1 && parts.isInNF4
+          ? FewRows(one: rows, columns: x.columns, isPaired: activation != nil, context: context) : nil, rows
+      )
+    }
+    // Only the kernel of one row makes a norm.
+    if norm != nil, works.contains(where: { $0.0 == nil }) { return false }
+    try multiplyAdapters(x, projections, lowRank, norm)
+    for (parts, (one, rows)) in zip(launches, works) {
+      let work =
+        one
+        ?? FewRows(
+          rows: rows, columns: x.columns, batch: x.rows, isPaired: activation != nil, isInNF4: parts.isInNF4,
+          context: context)
+      try multiplyFewRows(x, parts, work, projections, outputs, lowRank, accumulate, activation, norm)
     }
     return true
   }
@@ -58,7 +92,9 @@ extension CUDADevice {
   }
 
   /// x · Aᵀ of every adapter.
-  private func multiplyAdapters(_ x: Tensor, _ projections: [Projection], _ lowRank: [Tensor?]) throws {
+  private func multiplyAdapters(
+    _ x: Tensor, _ projections: [Projection], _ lowRank: [Tensor?], _ norm: Norm?
+  ) throws {
     var words: [UInt64] = []
     var (rank, isAligned) = (0, isAligned(x))
     for (projection, s) in zip(projections, lowRank) {
@@ -71,12 +107,13 @@ extension CUDADevice {
     words += [UInt64](repeating: 0, count: 12 - words.count)
     try launch(
       "rows_adapters", Grid(x: rank, threadsX: 256),
-      structure: words + [x.columns.word, x.rows.word, x.word, x.rowStride.word, UInt64(isAligned ? 1 : 0)])
+      structure: words + [x.columns.word, x.rows.word, x.word, x.rowStride.word, UInt64(isAligned ? 1 : 0)]
+        + (norm?.words(of: x) ?? [0, 0, 0]))
   }
 
   private func multiplyFewRows(
-    _ x: Tensor, _ parts: Parts, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?],
-    _ accumulate: Bool, _ activation: Tensor?
+    _ x: Tensor, _ parts: Parts, _ work: FewRows, _ projections: [Projection], _ outputs: [Tensor],
+    _ lowRank: [Tensor?], _ accumulate: Bool, _ activation: Tensor?, _ norm: Norm?
   ) throws {
     var words: [UInt64] = []
     var rows: [Int] = []
@@ -100,14 +137,6 @@ extension CUDADevice {
       ]
     }
     words += [UInt64](repeating: 0, count: (3 - parts.indices.count) * 13)
-    let one =
-      x.rows == 1 && parts.isInNF4
-      ? FewRows(one: rows, columns: x.columns, isPaired: activation != nil, context: context) : nil
-    let work =
-      one
-      ?? FewRows(
-        rows: rows, columns: x.columns, batch: x.rows, isPaired: activation != nil, isInNF4: parts.isInNF4,
-        context: context)
     var partial: DeviceBuffer?
     if work.slices > 1 {
       partial = try scratch(.rowSlices, byteCount: work.slices * x.rows * rows.reduce(0, +) * 4)
@@ -118,6 +147,7 @@ extension CUDADevice {
       UInt64(outputs[0].dtype == .float32 ? 1 : 0), UInt64(accumulate ? 1 : 0), activation.word,
       (activation?.rowStride ?? 0).word,
     ]
+    words += norm?.words(of: x) ?? [0, 0, 0]
     try launch(
       work.kernel, work.grid, sharedBytes: work.sharedBytes,
       structure: words)
@@ -138,25 +168,46 @@ private struct FewRows {
   var grid: CUDADevice.Grid
   var kernel: String
 
-  /// One row with matrices in NF4: no part of x and of its columns is left to other blocks; nil where x does not fit.
+  /// One row with matrices in NF4 (`rows_one.cu`): no part of x and of its columns is left to other blocks; nil where x does
+  /// not fit.
   init?(one rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
+    // Pieces of 1,024 columns that a warp takes of a row, and the most warps of a block.
+    let (name, pieces, most) =
+      columns <= 10 << 10 ? ("1", 1, 10) : columns <= 18 << 10 ? ("2", 2, 9) : ("wide", 2, 18)
+    let teamWarps = (columns + pieces * 1024 - 1) / (pieces * 1024)
+    guard teamWarps <= most else { return nil }
+    let units = isPaired ? [rows[0]] : rows
+    let blocks = min(units.reduce(0, +), context.multiprocessors)
+    guard blocks >= units.count else { return nil }
+    let share = Self.mostRows(units, blocks: blocks)
+    // Behind the table of codes and what all blocks keep: absmax codes and nested values of the share, then x, whose place the
+    // sums of rows take.
+    let absmax = share * columns / 64
+    let scales = (absmax + 46) / 16 * 16 + (absmax / 256 + 6) / 4 * 16
+    let sums = share * (isPaired ? 2 : 1) * (teamWarps + 1) * 4
+    sharedBytes = (65 << 10) + 128 + scales * (isPaired ? 2 : 1) + max(teamWarps * pieces * 2048, sums)
+    guard sharedBytes <= context.sharedMemory else { return nil }
+    // Gate and up take a little more than half of a multiprocessor, where it has that much: while they and the kernels around
+    // them overlap, two of their blocks would else come to one multiprocessor and none to another.
+    let overHalf = context.multiprocessorMemory / 2 - 1024 + 8
+    if isPaired, sharedBytes < overHalf, overHalf <= context.sharedMemory { sharedBytes = overHalf }
     halves = 1
     (slice, slices) = (columns / 64, 1)
-    // Tables of codes and of absmax, the warps' room, x to whole steps of the warps.
-    sharedBytes = (65 << 10) + 128 + (columns + 1023) / 1024 * 2048
-    guard sharedBytes <= context.sharedMemory else { return nil }
-    let together = 2 * (sharedBytes + 1024) <= context.multiprocessorMemory ? 2 : 1
-    let units = isPaired ? rows[0] : rows.reduce(0) { $0 + ($1 + 1) / 2 }
-    let blocks = min(units, context.multiprocessors * together)
-    // Warps of a block, so that few of them have nothing to do in the last round: of nearly equal numbers the larger.
-    func share(_ warps: Int) -> Double {
-      let rounds = (units + blocks * warps - 1) / (blocks * warps)
-      return Double(units) / Double(rounds * blocks * warps)
+    kernel = "rows_nf4_one_\(name)"
+    grid = CUDADevice.Grid(x: blocks, threadsX: most / teamWarps * teamWarps * 32)
+  }
+
+  /// The most rows that fall to one of `blocks` blocks where each part has its own, about as many as its rows ask for: as the
+  /// kernel divides them.
+  private static func mostRows(_ parts: [Int], blocks: Int) -> Int {
+    var (rows, left, most) = (parts.reduce(0, +), blocks, 0)
+    for (index, part) in parts.enumerated() {
+      let others = parts.count - 1 - index
+      let own = others == 0 ? left : min(max(1, (part * left + rows / 2) / max(1, rows)), left - others)
+      most = max(most, (part + own - 1) / own)
+      (left, rows) = (left - own, rows - part)
     }
-    var warps = 10
-    for fewer in stride(from: 9, through: 7, by: -1) where share(fewer) > share(warps) + 0.02 { warps = fewer }
-    kernel = "rows_nf4_one"
-    grid = CUDADevice.Grid(x: blocks, threadsX: warps * 32)
+    return most
   }
 
   init(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {

@@ -61,11 +61,14 @@ extension CUDADevice {
 
   /// Launches a kernel that takes one structure of eight-byte fields.
   ///
-  /// From compute capability 9.0 on its blocks may begin while the kernel before ends; it waits for that one's results itself.
-  func launch(_ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64]) throws {
+  /// From compute capability 9.0 on its blocks may begin while the kernel before ends, unless told otherwise; it waits for that
+  /// one's results itself.
+  func launch(
+    _ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64], overlaps: Bool = true
+  ) throws {
     guard grid.x > 0, grid.y > 0 else { return }
     try context.enter()
-    let function = try kernels.function(name, sharedBytes: sharedBytes)
+    let function = try kernels.function(name, sharedBytes: sharedBytes, overlaps: true)
     let code = words.withUnsafeBytes { bytes -> Int32 in
       // Programmatic stream serialization is attribute 6.
       var attribute = sl_launch_attribute()
@@ -75,7 +78,7 @@ extension CUDADevice {
         var launch = sl_launch(
           gridX: UInt32(grid.x), gridY: UInt32(grid.y), gridZ: 1, blockX: UInt32(grid.threadsX),
           blockY: UInt32(grid.threadsY), blockZ: 1, sharedBytes: UInt32(sharedBytes), stream: context.stream,
-          attributes: attribute, attributeCount: overlapsLaunches ? 1 : 0)
+          attributes: attribute, attributeCount: overlapsLaunches && overlaps ? 1 : 0)
         var parameter = UnsafeMutableRawPointer(mutating: bytes.baseAddress)
         return context.driver.pointee.launchExtended(&launch, function, &parameter, nil)
       }

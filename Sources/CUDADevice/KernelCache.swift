@@ -71,10 +71,21 @@ final class KernelCache {
     for module in modules { _ = context.driver.pointee.unloadModule(module.handle) }
   }
 
-  /// The kernel of that name, allowed `sharedBytes` of dynamic shared memory.
-  func function(_ name: String, sharedBytes: Int = 0) throws -> UnsafeMutableRawPointer {
-    let function = try functions[name] ?? find(name)
-    functions[name] = function
+  /// The kernel of that name, allowed `sharedBytes` of dynamic shared memory; `overlaps`: it begins while another ends, on
+  /// multiprocessors that divide their memory alike for both.
+  func function(_ name: String, sharedBytes: Int = 0, overlaps: Bool = false) throws -> UnsafeMutableRawPointer {
+    let function: UnsafeMutableRawPointer
+    if let known = functions[name] {
+      function = known
+    } else {
+      function = try find(name)
+      if overlaps {
+        // 9: how much of a multiprocessor's memory is to be shared memory, in per cent.
+        try context.check(
+          context.driver.pointee.setFunctionAttribute(function, 9, 100), "giving \(name) all shared memory")
+      }
+      functions[name] = function
+    }
     if sharedBytes > allowedBytes[name, default: 48 << 10] {
       // 8: the most dynamic shared memory.
       try context.check(

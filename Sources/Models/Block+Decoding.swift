@@ -24,14 +24,39 @@ extension Block {
     _ x: Tensor, _ memory: BlockMemory, normed: Tensor, activation: Tensor, _ context: BlockContext,
     on device: any Device, attend: () throws -> Void
   ) throws {
-    try device.rmsNorm(x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: nil)
-    try project(
-      normed, [.query, .key, .value], into: [memory.q, memory.k, memory.v], memory, dropout: nil, on: device)
+    let attentionInputs: [TargetModule] = [.query, .key, .value]
+    if try !projectNorm(
+      of: x, attentionNorm, attentionInputs, into: [memory.q, memory.k, memory.v], memory, context, device)
+    {
+      try device.rmsNorm(
+        x, attentionNorm, epsilon: context.epsilon, into: normed, rstd: memory.attentionRstd, saved: nil)
+      try project(
+        normed, attentionInputs, into: [memory.q, memory.k, memory.v], memory, dropout: nil, on: device)
+    }
     try attend()
-    try leaveAttention(x, memory, normed: normed, context, on: device)
-    try gateAndUp(normed, memory, activation: activation, context, on: device)
+    try project(memory.attended, [.output], into: [x], memory, accumulate: true, dropout: nil, on: device)
+    try addBias(of: .output, to: x, on: device)
+    let isBiased = biases[.gate] != nil || biases[.up] != nil
+    if try isBiased
+      || !projectNorm(
+        of: x, mlpNorm, [.gate, .up], into: [memory.gate, memory.up], memory, context, device, activation: activation)
+    {
+      try device.rmsNorm(x, mlpNorm, epsilon: context.epsilon, into: normed, rstd: memory.mlpRstd, saved: nil)
+      try gateAndUp(normed, memory, activation: activation, context, on: device)
+    }
     try project(activation, [.down], into: [x], memory, accumulate: true, dropout: nil, on: device)
     try addBias(of: .down, to: x, on: device)
+  }
+
+  /// Projections of the norm of `x` in one piece; false where the device does no such thing, or a magnitude scales them.
+  private func projectNorm(
+    of x: Tensor, _ norm: Tensor, _ modules: [TargetModule], into outputs: [Tensor], _ memory: BlockMemory,
+    _ context: BlockContext, _ device: any Device, activation: Tensor? = nil
+  ) throws -> Bool {
+    guard let paged = device.pagedDecoding, !modules.contains(where: hasMagnitude) else { return false }
+    return try paged.linear(
+      normOf: x, norm, epsilon: context.epsilon, modules.map { self[$0] }, into: outputs,
+      lowRank: memory.lowRank(modules), activation: activation)
   }
 
   /// What makes queries, keys and values ready for the cache.

@@ -24,7 +24,7 @@ struct Case: Sendable {
 
   /// Every case: small shapes, odd ones among them, and, where asked, the shapes of real models.
   static func all(large: Bool) -> [Case] {
-    var cases = memory + linear + feedForward + elementwise + attention + decoding + rest + training
+    var cases = memory + linear + normedProducts + feedForward + elementwise + attention + decoding + rest + training
     if large { cases += largeCases + largeDecoding }
     return cases
   }
@@ -175,6 +175,12 @@ extension Case {
       LinearShape(rows: 1, inputs: 640, outputs: [70, 9], ranks: [2, 4], learns: false),
       LinearShape(
         rows: 11, inputs: 192, outputs: [31], ranks: [8], accumulate: true, floatOutput: true, learns: false),
+      // Rows of which a warp takes two pieces of 1,024 columns, in two kinds of block, and more than the kernel of one row takes.
+      LinearShape(
+        rows: 1, inputs: 17_920, outputs: [37], ranks: [4], accumulate: true, floatOutput: true, learns: false,
+        storage: (nf4, nf4)),
+      LinearShape(rows: 1, inputs: 28_672, outputs: [21], ranks: [0], learns: false, storage: (nf4, nf4)),
+      LinearShape(rows: 1, inputs: 40_960, outputs: [5], ranks: [0], learns: false, storage: (nf4, nf4)),
       // More than one block's shared memory holds of x.
       LinearShape(rows: 16, inputs: 5120, outputs: [19, 8], ranks: [4, 0], learns: false, storage: (nf4, nf4)),
       LinearShape(

@@ -7,6 +7,12 @@ public protocol PagedDecoding: AnyObject {
   func makeExchange(byteCount: Int) throws -> any HostExchange
   /// Row `tokens[i]` (int32 `[1, rows]`) of `table` becomes row i of `x`.
   func embed(_ tokens: Tensor, _ table: any FrozenMatrix, into x: Tensor) throws
+  /// Projections of what RMSNorm makes of `x`, fp32 `[rows, hidden]`, with γ `[1, hidden]`, in one piece, and silu(gate) · up in
+  /// `activation` where they are gate and up; false, and nothing done, where the norm is better made first.
+  func linear(
+    normOf x: Tensor, _ gamma: Tensor, epsilon: Float, _ projections: [Projection], into outputs: [Tensor],
+    lowRank: [Tensor?], activation: Tensor?
+  ) throws -> Bool
   /// Keys and values of tokens from `begin` on, compute `[count, keyValueWidth]`, to their pages.
   func store(_ k: Tensor, _ v: Tensor, from begin: Int, in layer: CacheLayer, pages: Tensor) throws
   /// Attention of queries (compute `[count, heads · d]`) whose keys are the last of `begin + count` in the pages.

@@ -2,4 +2,6 @@
 
 #include "rows_one.cu"
 
-EMULATED(rows_nf4_one)
+EMULATED(rows_nf4_one_1)
+EMULATED(rows_nf4_one_2)
+EMULATED(rows_nf4_one_wide)

@@ -30,7 +30,7 @@ int device_attribute(int *value, int attribute, int) {
   switch (attribute) {
     case 75: *value = 8; break;
     case 76: *value = 0; break;
-    case 16: *value = 2; break;
+    case 16: *value = 4; break;
     default: *value = 160 << 10;
   }
   return 0;

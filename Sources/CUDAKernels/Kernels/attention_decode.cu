@@ -3,7 +3,7 @@
 // to the cache.
 #include "prelude.cuh"
 
-enum { page_tokens = 64, warps = 4 };
+enum { page_tokens = 64, warps = 8, threads = 32 * warps };
 
 /// All fields take eight bytes.
 struct CachedAttention {
@@ -77,7 +77,7 @@ DEVICE void widen_features(float (&f)[4], uint2 x) {
   f[0] = widen((u16)x.x), f[1] = widen((u16)(x.x >> 16)), f[2] = widen((u16)x.y), f[3] = widen((u16)(x.y >> 16));
 }
 
-/// A block of 4 warps takes up to H query heads of one key head and a share of the keys, 16 at a time: eight lanes to a key,
+/// A block of 8 warps takes up to H query heads of one key head and a share of the keys, 32 at a time: eight lanes to a key,
 /// each with every eighth group of four features. A group of eight lanes keeps a softmax of its own; they are merged at the
 /// end. Grid: x over splits, blocks of heads and key heads; y over rows.
 template <int D, int H> DEVICE void attend(const CachedAttention &p) {
@@ -90,32 +90,32 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
   int first_head = key_head * group + head_block % blocks * H;
   int heads = (key_head + 1) * group - first_head < H ? (key_head + 1) * group - first_head : H;
   i64 row = blockIdx.y;
-  let_next_begin();
-  wait_for_previous();
-
+  // Positions and pages were there before the step began: what the cache has of the share is on its way to the second cache
+  // while the projections are still being computed.
+  const u64 *pages = p.pages[row];
+  // A thread asks for half a key or half a value of a token's head, 128 bytes at most.
+  auto ask = [&](i64 page) {
+    int feature = (int)threadIdx.x % 2 * 64;
+    if (feature < d)
+      prefetch_far((const u16 *)pages[page] + (threadIdx.x % 4 < 2 ? p.key_offset : p.value_offset) +
+                   (i64)(threadIdx.x / 4) * p.width + (i64)key_head * d + feature);
+  };
   i64 position = p.positions[row], count = position + 1;
-  u16 *output = p.output + row * p.ldo + (i64)first_head * d;
-  if (position < 0) {
-    for (int i = (int)threadIdx.x; split == 0 && i < heads * d; i += 128) output[i] = 0;
-    return;
-  }
   i64 first = p.window > 0 && count > p.window ? count - p.window : 0;
   i64 first_page = first / page_tokens, last_page = (count + page_tokens - 1) / page_tokens;
   i64 share = (last_page - first_page + splits - 1) / splits;
-  int active = (int)((last_page - first_page + share - 1) / share);
-  if (split >= active) return;
+  int active = share > 0 ? (int)((last_page - first_page + share - 1) / share) : 0;
   i64 page = first_page + split * share, end = page + share < last_page ? page + share : last_page;
-  const u64 *pages = p.pages[row];
-
-  // The first page is on its way while queries are made ready: a thread asks for half a key and half a value of a token's
-  // head, 128 bytes each at most.
-  {
-    const u16 *ahead = (const u16 *)pages[page] + (i64)(threadIdx.x / 2) * p.width + (i64)key_head * d + threadIdx.x % 2 * 64;
-    if (page * page_tokens + threadIdx.x / 2 < count && (int)threadIdx.x % 2 * 64 < d) {
-      prefetch_far(ahead + p.key_offset);
-      prefetch_far(ahead + p.value_offset);
-    }
+  for (i64 ahead = page; ahead < end && ahead < page + 4; ahead++)
+    if (ahead * page_tokens + threadIdx.x / 4 < position) ask(ahead);
+  wait_for_previous();
+  let_next_begin();
+  u16 *output = p.output + row * p.ldo + (i64)first_head * d;
+  if (position < 0) {
+    for (int i = (int)threadIdx.x; split == 0 && i < heads * d; i += threads) output[i] = 0;
+    return;
   }
+  if (split >= active) return;
 
   for (int item = warp; item < heads + (end == last_page ? 2 : 0); item += warps) {
     float e[D / 32];
@@ -151,7 +151,7 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
   for (; page < end; page++) {
     const u16 *base = (const u16 *)pages[page] + (i64)key_head * d + key_lane * 4;
 #pragma unroll 2
-    for (int at = 0; at < page_tokens; at += 16) {
+    for (int at = 0; at < page_tokens; at += 4 * warps) {
       i64 key = page * page_tokens + at + slot;
       bool seen = key >= first && key < count;
       const u16 *token = base + (i64)(at + slot) * p.width;
@@ -197,7 +197,7 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
     }
   }
 
-  // The warp's four softmaxes become one, then the block's four.
+  // The warp's four softmaxes become one, then the block's eight.
 #pragma unroll
   for (int h = 0; h < H; h++) {
     float highest = fmaxf(top[h], __shfl_xor_sync(0xffffffffu, top[h], 8));
@@ -217,7 +217,7 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
   __syncthreads();
   i64 stride = D + 2;
   float *partial = p.partial + ((row * p.heads + first_head) * splits + split) * stride;
-  for (int i = (int)threadIdx.x; i < heads * D; i += 128) {
+  for (int i = (int)threadIdx.x; i < heads * D; i += threads) {
     int h = i / D, feature = i % D;
     float highest = -INFINITE, all = 0, value = 0;
 #pragma unroll
@@ -270,9 +270,9 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
 }
 
 #define ATTENTION(D)                                                                                              \
-  KERNEL(128, 4) attention_decode_##D##_1(const GRID_CONSTANT CachedAttention p) { attend<D, 1>(p); }             \
-  KERNEL(128, 3) attention_decode_##D##_2(const GRID_CONSTANT CachedAttention p) { attend<D, 2>(p); }             \
-  KERNEL(128, 2) attention_decode_##D##_4(const GRID_CONSTANT CachedAttention p) { attend<D, 4>(p); }
+  KERNEL(threads, 2) attention_decode_##D##_1(const GRID_CONSTANT CachedAttention p) { attend<D, 1>(p); }         \
+  KERNEL(threads, 1) attention_decode_##D##_2(const GRID_CONSTANT CachedAttention p) { attend<D, 2>(p); }         \
+  KERNEL(threads, 1) attention_decode_##D##_4(const GRID_CONSTANT CachedAttention p) { attend<D, 4>(p); }
 ATTENTION(64)
 ATTENTION(96)
 ATTENTION(128)

@@ -31,6 +31,9 @@ DEVICE void wait_for_previous() {
 #endif
 }
 /// Lets the next kernel's blocks begin, up to where they wait.
+///
+/// A kernel with one block for each multiprocessor says so at once. Any other says it when it has waited: the next one's
+/// blocks would else come to where there is room first, two to some multiprocessors and none to others.
 DEVICE void let_next_begin() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
@@ -82,6 +85,12 @@ DEVICE float high_half(u32 a) {
 }
 /// What is read after it is not read before: registers are not spent on all at once.
 DEVICE void keep_order() { asm volatile("" ::: "memory"); }
+/// A value that the compiler will not work out again from what it was made of, of each lane, and of a warp whose lanes all have
+/// the same.
+DEVICE u32 kept(u32 x) { return __shfl_xor_sync(0xffffffffu, x, 0); }
+DEVICE u64 kept(u64 x) { return (u64)kept((u32)(x >> 32)) << 32 | kept((u32)x); }
+DEVICE u32 kept_of_warp(u32 x) { return __shfl_sync(0xffffffffu, x, 0); }
+DEVICE u64 kept_of_warp(u64 x) { return (u64)kept_of_warp((u32)(x >> 32)) << 32 | kept_of_warp((u32)x); }
 /// Asks for 128 bytes to come into the second cache.
 DEVICE void prefetch_far(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 /// A place in shared memory, counted in bytes.

@@ -14,8 +14,8 @@ KERNEL(1024, 1) rmsnorm_forward(i64 width, const float *x, i64 ldx, const float 
   int narrow_row = aligned && width % 8 == 0 && width <= (i64)blockDim.x * 8;
   Eight own = {}, factors = {};
   if (narrow_row && at < width) factors = load_vector(gamma + at);
-  let_next_begin();
   wait_for_previous();
+  let_next_begin();
   if (narrow_row) {
     if (at < width) own = load_vector(x + at);
     float squares = 0;

@@ -43,6 +43,9 @@ struct RowProducts {
   i64 is_float, accumulates;
   u16 *activation;
   i64 ld_activation;
+  /// Where γ is given, x is what the residual stream, fp32 [columns], becomes by RMSNorm: one row, in NF4 only.
+  const float *stream, *gamma;
+  double epsilon;
 };
 
 /// Rows of W that a block is at.

@@ -108,8 +108,8 @@ KERNEL(256, 2) rows_bf16_16(const GRID_CONSTANT RowProducts p) { rows_bf16<2>(p)
 /// The slices' sums, added up in their order. Grid: x over rows of W, of gate alone where the parts are gate and up; y over rows
 /// of x.
 KERNEL(256, 4) rows_sum(const GRID_CONSTANT RowProducts p) {
-  let_next_begin();
   wait_for_previous();
+  let_next_begin();
   i64 at = (i64)blockIdx.x * row_threads + threadIdx.x, total = p.part[0].rows, row = at;
   if (p.parts > 1) total += p.part[1].rows;
   if (p.parts > 2) total += p.part[2].rows;
@@ -141,6 +141,9 @@ struct AdapterInputs {
   i64 columns, batch;
   const u16 *x;
   i64 ldx, aligned;
+  /// As in `RowProducts`.
+  const float *stream, *gamma;
+  double epsilon;
 };
 
 /// s = x · Aᵀ of every adapter of a group: one block per row of an A.
@@ -152,8 +155,25 @@ KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
   if (part == 1 && row >= p.part[1].rank) row -= p.part[1].rank, part = 2;
   const AdapterPart &to = p.part[part];
   const u16 *a = to.a + row * p.columns;
-  let_next_begin();
   wait_for_previous();
+  let_next_begin();
+  if (p.gamma != 0) {
+    float squares = 0, sum = 0;
+    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
+      Eight value = load_vector(p.stream + c);
+#pragma unroll
+      for (int i = 0; i < 8; i++) squares += value.v[i] * value.v[i];
+    }
+    float rstd = 1.0f / sqrtf(block_sum(squares, room) / (float)p.columns + (float)p.epsilon);
+    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
+      Eight value = load_vector(p.stream + c), factor = load_vector(p.gamma + c), one = load8(a + c, 8, (int)p.aligned);
+#pragma unroll
+      for (int i = 0; i < 8; i++) sum += one.v[i] * widen(narrow(value.v[i] * (rstd * factor.v[i])));
+    }
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0) to.s[row] = narrow(sum);
+    return;
+  }
   // Few rows of x: the block's threads share each; many: each warp has its own.
   int together = p.batch < 8, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
   for (i64 n = together ? 0 : warp; n < p.batch; n += together ? 1 : row_warps) {

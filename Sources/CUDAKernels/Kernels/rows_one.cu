@@ -1,173 +1,315 @@
 // The product of one row with matrices in NF4 (see nf4.cu), whose columns are a multiple of 64: what writing one answer waits
 // for. No tensor core helps one row: sums are of f16 pairs, four at a time, then fp32.
+//
+// Weights never wait for x: a kernel's first ones are on their way into shared memory while the kernel before it still computes,
+// since blocks of both fit a multiprocessor. Codes go by way of shared memory, not straight into registers: what is read into
+// registers ahead is waited for with whatever comes next, as a warp has few ways to tell its loads apart.
 #include "nf4.cuh"
 #include "rows.cuh"
 
-/// What a lane reads of two rows: 32 codes of each, their absmax.
-struct OneItem {
-  uint4 codes[2];
-  u32 absmax[2];
-  float nested[2];
+enum {
+  /// Columns of a row that a warp takes at once, 32 for each lane, and the bytes of their codes: a piece.
+  one_columns = 1024,
+  one_bytes = 512,
+  /// The table of pairs of codes: 256 rows of 256 bytes, of which the first half are the pair, once for each lane. The other
+  /// halves hold the codes that are on their way, four for each piece.
+  one_table = 256 * 256,
+  one_piece = 4 * 256,
+  /// Behind the table: the map of absmax codes, the warps' sums of squares; then the share's absmax codes and nested values, and
+  /// x, whose place the sums of rows take.
+  one_map = one_table,
+  one_squares = one_map + 1024,
+  one_free = one_squares + 128,
 };
 
-enum { one_warps = 10, one_stages = 2 };
-
-/// A warp takes two rows of W (of gate and up one each) and goes on to the next two, a lane 32 columns of every 1,024.
-KERNEL(one_warps * 32, 2) rows_nf4_one(const GRID_CONSTANT RowProducts p) {
-  DYNAMIC_SHARED(memory);
-  // Every pair of codes as two f16, once for each lane, so that no two meet in a bank: a byte of codes put before a byte that
-  // names the lane is the pair's place.
-  u32 *table = (u32 *)memory;
-  float *map = (float *)(memory + 256 * 256), *room = map + 256;
-  uint4 *xs = (uint4 *)(room + 32);
-  int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, warps = (int)blockDim.x / 32;
-  u32 columns = (u32)p.columns, row_blocks = columns / 64;
-  int steps = (int)(columns + 1023) / 1024;
-  bool paired = p.activation != 0;
-  int per = paired ? 1 : 2, units0 = ((int)p.part[0].rows + per - 1) / per;
-  int units1 = p.parts > 1 && !paired ? ((int)p.part[1].rows + 1) / 2 : 0, units2 = p.parts > 2 ? ((int)p.part[2].rows + 1) / 2 : 0;
-  int units = units0 + units1 + units2, first = warp * (int)gridDim.x + (int)blockIdx.x, stride = warps * (int)gridDim.x;
-  int items = first < units ? (units - first + stride - 1) / stride * steps : 0;
-
-  auto place = [&](int unit, int r, int &part, int &row) {
-    part = paired ? r : 0, row = unit * per + (paired ? 0 : r);
-    if (paired || unit < units0) return;
-    unit -= units0, part = 1;
-    if (unit >= units1) unit -= units1, part = 2;
-    row = unit * 2 + r;
-  };
-  const u8 *codes[2], *absmax[2];
-  const float *nested[2];
-  u32 blocks[2];
-  int reading = first;
-  u32 reading_step = 0;
-  auto enter = [&]() {
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      int part, row;
-      place(reading, r, part, row);
-      const RowPart &to = p.part[part];
-      // The last row again, where there is no second one.
-      if (row >= to.rows) row = (int)to.rows - 1;
-      codes[r] = (const u8 *)to.weights + (i64)row * (columns / 2);
-      blocks[r] = (u32)row * row_blocks;
-      absmax[r] = to.absmax + blocks[r];
-      blocks[r] += (u32)to.first;
-      nested[r] = to.nested;
+/// A block's share of the rows: of one part, or of gate and up.
+struct OneShare {
+  int part, first, last;
+};
+DEVICE OneShare share_of_block(const RowProducts &p) {
+  i64 block = blockIdx.x, blocks = gridDim.x;
+  int part = 0;
+  if (p.activation == 0 && p.parts > 1) {
+    // Each part has its own blocks, about as many as its rows ask for.
+    i64 rows = p.part[0].rows + p.part[1].rows + (p.parts > 2 ? p.part[2].rows : 0), left = blocks;
+    for (; part < (int)p.parts - 1; part++) {
+      i64 others = p.parts - 1 - part, own = (p.part[part].rows * left + rows / 2) / rows;
+      own = own < 1 ? 1 : own > left - others ? left - others : own;
+      if (block < own) {
+        left = own;
+        break;
+      }
+      block -= own, left -= own, rows -= p.part[part].rows;
     }
-  };
-  auto load = [&](OneItem &item) {
-    // Beyond the columns the last ones again, which meet zeros of x.
-    u32 at = reading_step * 512 + (u32)lane * 16, block = reading_step * 16 + (u32)lane / 2;
-    if (at + 16 > columns / 2) at = columns / 2 - 16, block = row_blocks - 1;
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      item.codes[r] = load_once((const uint4 *)(codes[r] + at));
-      item.absmax[r] = absmax[r][block];
-      item.nested[r] = nested[r][(blocks[r] + block) >> 8];
-    }
-    if (++reading_step == (u32)steps) {
-      reading_step = 0, reading += stride;
-      if (reading < units) enter();
-    }
-  };
-  // Weights depend on nothing that came before in the stream.
-  OneItem ring[one_stages] = {};
-  if (items > 0) enter();
-#pragma unroll
-  for (int i = 0; i < one_stages; i++)
-    if (i < items) load(ring[i]);
-  for (int i = (int)threadIdx.x; i < 256 * 8; i += (int)blockDim.x) {
-    u32 pair = pair_of_halves(nf4_values[i / 8 >> 4], nf4_values[i / 8 & 15]);
-    *(uint4 *)(table + i / 8 * 64 + i % 8 * 4) = make_uint4(pair, pair, pair, pair);
+    blocks = left;
   }
-  for (int i = (int)threadIdx.x; i < 256; i += (int)blockDim.x) map[i] = p.map[i];
-  let_next_begin();
-  wait_for_previous();
+  i64 rows = p.part[part].rows;
+  return {part, (int)(rows * block / blocks), (int)(rows * (block + 1) / blocks)};
+}
 
-  // x as f16, over a power of two that none of it exceeds.
-  const uint4 *from = (const uint4 *)p.x;
-  float highest = 0;
-  for (int i = (int)threadIdx.x; i < (int)columns / 8; i += (int)blockDim.x) {
-    Eight value = load_vector((const u16 *)(from + i));
-#pragma unroll
-    for (int k = 0; k < 8; k++) highest = fmaxf(highest, fabsf(value.v[k]));
-  }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, step));
-  if (lane == 0) room[warp] = highest;
-  __syncthreads();
-  highest = lane < warps ? room[lane] : 0.0f;
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, step));
-  u32 exponent = (__float_as_uint(highest) >> 23 & 255u) + 1;
-  exponent = exponent < 2 ? 2 : exponent > 252 ? 252 : exponent;
-  float scale = __uint_as_float(exponent << 23), inverse = __uint_as_float((254 - exponent) << 23);
-  for (int i = (int)threadIdx.x; i < steps * 128; i += (int)blockDim.x) {
-    Eight value = {};
-    if (i * 8 < (int)columns) value = load_vector((const u16 *)(from + i));
-    // Four pieces of a lane lie a row of lanes apart.
-    xs[(i / 128 * 4 + i % 4) * 32 + i / 4 % 32] = make_uint4(
-        pair_of_halves(value.v[0] * inverse, value.v[1] * inverse), pair_of_halves(value.v[2] * inverse, value.v[3] * inverse),
-        pair_of_halves(value.v[4] * inverse, value.v[5] * inverse), pair_of_halves(value.v[6] * inverse, value.v[7] * inverse));
-  }
-  __syncthreads();
+/// Where a block keeps what it needs of a part's absmax, in bytes of shared memory: the code of the share's first block, and
+/// the nested value number 0 if all of them were there.
+struct OneScales {
+  u32 codes, nested;
+};
 
-  int unit = first, step = 0, part[2] = {}, row[2] = {};
-  float totals[2] = {}, mean[2] = {};
-  auto begin = [&]() {
+/// Starts bringing a part's absmax of the share to places from `at` on, which moves on.
+DEVICE OneScales bring_scales(u8 *memory, const RowPart &part, OneShare share, u32 row_blocks, u32 &at) {
+  if (share.last <= share.first) return {at, at};
+  u64 begin = (u64)(part.absmax + (i64)share.first * row_blocks), end = begin + (u64)(share.last - share.first) * row_blocks;
+  OneScales r;
+  r.codes = at + (u32)(begin & 15);
+  begin &= ~15ull;
+  // What lies before the first code in its 16 bytes belongs to the same allocation.
+  u32 pieces = (u32)((end - begin + 15) / 16), bytes = (u32)(end - begin);
+  for (u32 i = threadIdx.x; i < pieces; i += blockDim.x)
+    copy_async(memory + at + i * 16, (const u8 *)begin + i * 16, bytes - i * 16 < 16 ? (int)(bytes - i * 16) : 16);
+  at += pieces * 16;
+  u32 first = ((u32)part.first + (u32)share.first * row_blocks) >> 8;
+  u32 count = (((u32)part.first + (u32)share.last * row_blocks - 1) >> 8) - first + 1;
+  r.nested = at - first * 4;
+  for (u32 i = threadIdx.x; i < count; i += blockDim.x) *(float *)(memory + at + i * 4) = part.nested[first + i];
+  at += (count * 4 + 15) / 16 * 16;
+  return r;
+}
+
+/// Hands the eights of the residual stream that are the thread's to `use(number, eight)`: four are read at once.
+template <class Use> DEVICE void each_eight(const RowProducts &p, Use use) {
+  u32 columns = (u32)p.columns;
+  for (u32 first = threadIdx.x; first * 8 < columns; first += blockDim.x * 4) {
+    Eight values[4];
 #pragma unroll
-    for (int r = 0; r < 2; r++) place(unit, r, part[r], row[r]), mean[r] = *p.part[part[r]].offset;
-  };
-  if (items > 0) begin();
-  u32 own = (u32)lane * 4;
-#pragma unroll 1
-  for (int number = 0; number < items; number += one_stages) {
+    for (int i = 0; i < 4; i++) {
+      u32 at = (first + i * blockDim.x) * 8;
+      values[i] = {};
+      if (at < columns) values[i] = load_vector(p.stream + at);
+    }
 #pragma unroll
-    for (int u = 0; u < one_stages; u++) {
-      if (number + u >= items) break;
-      OneItem &item = ring[u];
-      u32 sums[2][4];
-#pragma unroll
-      for (int c = 0; c < 4; c++) {
-        uint4 x = xs[(step * 4 + c) * 32 + lane];
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-          u32 word = c == 0 ? item.codes[r].x : c == 1 ? item.codes[r].y : c == 2 ? item.codes[r].z : item.codes[r].w;
-          u32 w0 = *(const u32 *)(memory + __byte_perm(word, own, 0x5504)), w1 = *(const u32 *)(memory + __byte_perm(word, own, 0x5514));
-          u32 w2 = *(const u32 *)(memory + __byte_perm(word, own, 0x5524)), w3 = *(const u32 *)(memory + __byte_perm(word, own, 0x5534));
-          sums[r][0] = c == 0 ? multiply_halves(w0, x.x) : multiply_add_halves(w0, x.x, sums[r][0]);
-          sums[r][1] = c == 0 ? multiply_halves(w1, x.y) : multiply_add_halves(w1, x.y, sums[r][1]);
-          sums[r][2] = c == 0 ? multiply_halves(w2, x.z) : multiply_add_halves(w2, x.z, sums[r][2]);
-          sums[r][3] = c == 0 ? multiply_halves(w3, x.w) : multiply_add_halves(w3, x.w, sums[r][3]);
-        }
-      }
-#pragma unroll
-      for (int r = 0; r < 2; r++) {
-        u32 a = add_halves(sums[r][0], sums[r][1]), b = add_halves(sums[r][2], sums[r][3]);
-        totals[r] += ((low_half(a) + high_half(a)) + (low_half(b) + high_half(b))) *
-                     __fadd_rn(__fmul_rn(map[item.absmax[r]], item.nested[r]), mean[r]);
-      }
-      if (number + u + one_stages < items) load(item);
-      if (++step < steps) continue;
-      step = 0;
-      float values[2], gate = 0;
-#pragma unroll
-      for (int r = 0; r < 2; r++) {
-        const RowPart &to = p.part[part[r]];
-        values[r] = totals[r] * scale;
-        if (row[r] < to.rows)
-          for (int i = lane; i < (int)to.rank; i += 32) values[r] += widen(to.b[row[r] * to.rank + i]) * widen(to.s[i]);
-        values[r] = warp_sum(values[r]);
-        totals[r] = 0;
-      }
-      if (lane == 0) {
-#pragma unroll
-        for (int r = 0; r < 2; r++)
-          if (row[r] < p.part[part[r]].rows) write_row(p, part[r], row[r], 0, values[r] + old_value(p, part[r], row[r], 0), gate);
-      }
-      unit += stride;
-      if (unit < units) begin();
+    for (int i = 0; i < 4; i++) {
+      u32 number = first + i * blockDim.x;
+      if (number * 8 < columns) use(number, values[i]);
     }
   }
 }
+
+/// A row of W is taken by a team of warps, each its own columns, `CHUNKS` (1 or 2) times 1,024, whose part of x stays in its registers;
+/// a block has one or several teams, which take turns in its rows. A warp goes through pieces of 1,024 columns two at a time;
+/// STAGES such pairs are on their way.
+template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
+  DYNAMIC_SHARED(memory);
+  int lane = (int)kept(threadIdx.x % 32), warp = (int)kept_of_warp(threadIdx.x / 32);
+  u32 columns = (u32)p.columns, row_bytes = columns / 2, row_blocks = columns / 64;
+  int team_warps = (int)(columns + CHUNKS * one_columns - 1) / (CHUNKS * one_columns);
+  int teams = (int)blockDim.x / 32 / team_warps, slice = warp % team_warps, team = warp / team_warps;
+  bool paired = p.activation != 0;
+  OneShare share = share_of_block(p);
+  // Rows of the team; of gate and up, rows of both take turns.
+  int units = share.last - share.first, count = units > team ? (units - team + teams - 1) / teams : 0;
+  if (paired) count *= 2;
+  const RowPart &even = p.part[share.part], &odd = p.part[paired ? 1 : share.part];
+  u32 column = (u32)(slice * CHUNKS) * one_columns + (u32)lane * 32;
+
+  // Where the team's next rows of even and of odd number lie, and how far on the ones behind them.
+  u32 to_odd = paired ? 0 : (u32)teams, step_rows = paired ? (u32)teams : 2 * (u32)teams, row_ahead = (u32)(share.first + team);
+  const u8 *from_even = (const u8 *)even.weights + (u64)row_ahead * row_bytes + column / 2;
+  const u8 *from_odd = (const u8 *)odd.weights + (u64)(row_ahead + to_odd) * row_bytes + column / 2;
+  u64 step_bytes = (u64)step_rows * row_bytes;
+  u32 ring = (u32)warp * (STAGES * 2 * one_piece) + (u32)lane / 8 * 256 + 128 + (u32)lane % 8 * 16;
+  ring = kept(ring);
+  int left = count;
+  auto fetch = [&](u32 to, bool is_odd, int c) {
+    // Beyond the columns and the rows codes are zero, and so is x.
+    const u8 *&from = is_odd ? from_odd : from_even;
+    copy_async(memory + to, from + c * one_bytes, left > 0 && column + c * one_columns < columns ? 16 : 0);
+    if (c == CHUNKS - 1) left--, from += step_bytes;
+  };
+  // Weights depend on nothing that came before in the stream.
+#pragma unroll
+  for (int i = 0; i < STAGES; i++) {
+#pragma unroll
+    for (int k = 0; k < 2; k++) fetch(ring + (i * 2 + k) * one_piece, (i * 2 + k) / CHUNKS % 2, (i * 2 + k) % CHUNKS);
+    commit_copies();
+  }
+  let_next_begin();
+  u32 free_at = one_free;
+  OneScales scales = bring_scales(memory, even, share, row_blocks, free_at), odd_scales = scales;
+  if (paired) odd_scales = bring_scales(memory, odd, share, row_blocks, free_at);
+  commit_copies();
+  for (int i = (int)threadIdx.x; i < 256 * 8; i += (int)blockDim.x) {
+    u32 pair = pair_of_halves(nf4_values[i / 8 >> 4], nf4_values[i / 8 & 15]);
+    *(uint4 *)(memory + i / 8 * 256 + i % 8 * 16) = make_uint4(pair, pair, pair, pair);
+  }
+  for (int i = (int)threadIdx.x; i < 256; i += (int)blockDim.x) ((float *)(memory + one_map))[i] = p.map[i];
+
+  // A lane makes the factor of one block of a piece: the first half of the warp that of the pair's first piece.
+  int half = lane / 16;
+  bool own_odd = CHUNKS == 1 && half;
+  u32 block = (u32)(slice * CHUNKS + (CHUNKS > 1 ? half : 0)) * (one_columns / 64) + (u32)lane % 16;
+  // Behind the columns the last one's factor, which meets zeros: anything else may be no number.
+  if (block >= row_blocks) block = row_blocks - 1;
+  // Of the next even row: the place of the block's code, its number among all of the part's, the place of nested value 0; and
+  // how far from there those of the odd row are.
+  u32 code_at = scales.codes + (u32)team * row_blocks + block, number = (u32)even.first + row_ahead * row_blocks + block;
+  u32 nested_at = scales.nested, nested_to_odd = odd_scales.nested - scales.nested;
+  u32 code_to_odd = odd_scales.codes - scales.codes + to_odd * row_blocks;
+  u32 number_to_odd = (u32)odd.first - (u32)even.first + to_odd * row_blocks;
+  float mean_even = *even.offset, mean_odd = *odd.offset;
+  if (own_odd) code_at += code_to_odd, number += number_to_odd, nested_at += nested_to_odd, mean_even = mean_odd;
+  u32 step_blocks = step_rows * row_blocks;
+  wait_for_previous();
+
+  // What results are added to, read long before it is needed.
+  int slots = paired ? 2 * units : units;
+  auto old_of = [&](int slot) {
+    return old_value(p, paired ? slot % 2 : share.part, share.first + (paired ? slot / 2 : slot), 0);
+  };
+  float old = p.accumulates && (int)threadIdx.x < slots ? old_of((int)threadIdx.x) : 0.0f;
+  // x in bf16: threads bring what lies side by side, lanes take what is theirs. A lane's four pieces lie a row of lanes apart.
+  uint4 *pieces = (uint4 *)(memory + free_at);
+  auto piece_at = [&](u32 i) { return pieces + (i / 128 * 4 + i % 4) * 32 + i / 4 % 32; };
+  u32 count_of_pieces = (u32)(team_warps * CHUNKS) * (one_columns / 8);
+  if (p.gamma == 0) {
+    for (u32 i = threadIdx.x; i < count_of_pieces; i += blockDim.x)
+      copy_async(piece_at(i), p.x + (i * 8 < columns ? i * 8 : 0), i * 8 < columns ? 16 : 0);
+    commit_copies();
+  } else {
+    float squares = 0;
+    each_eight(p, [&](u32 piece, Eight &value) {
+#pragma unroll
+      for (int k = 0; k < 8; k++) squares += value.v[k] * value.v[k];
+    });
+    squares = warp_sum(squares);
+    float *all_squares = (float *)(memory + one_squares);
+    if (lane == 0) all_squares[warp] = squares;
+    __syncthreads();
+    squares = warp_sum(lane < (int)blockDim.x / 32 ? all_squares[lane] : 0.0f);
+    float rstd = 1.0f / sqrtf(squares / (float)columns + (float)p.epsilon);
+    // Read once more, which the first cache answers.
+    each_eight(p, [&](u32 piece, Eight &value) {
+      Eight factor = load_vector(p.gamma + piece * 8);
+#pragma unroll
+      for (int k = 0; k < 8; k++) value.v[k] *= rstd * factor.v[k];
+      *piece_at(piece) = make_uint4(narrow2(value.v[0], value.v[1]), narrow2(value.v[2], value.v[3]),
+                                    narrow2(value.v[4], value.v[5]), narrow2(value.v[6], value.v[7]));
+    });
+    for (u32 i = columns / 8 + threadIdx.x; i < count_of_pieces; i += blockDim.x) *piece_at(i) = make_uint4(0, 0, 0, 0);
+  }
+  // The absmax codes are there too.
+  wait_copies<0>();
+  __syncthreads();
+  // As f16, over a power of two of the lane's own that none of its columns exceeds.
+  u32 x[CHUNKS][16];
+  float scale;
+  {
+    float largest = 0;
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        uint4 piece = pieces[((slice * CHUNKS + c) * 4 + i) * 32 + lane];
+        x[c][i * 4] = piece.x, x[c][i * 4 + 1] = piece.y, x[c][i * 4 + 2] = piece.z, x[c][i * 4 + 3] = piece.w;
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          u32 pair = x[c][i * 4 + k];
+          largest = fmaxf(largest, fmaxf(fabsf(widen((u16)pair)), fabsf(widen((u16)(pair >> 16)))));
+        }
+      }
+    u32 exponent = (__float_as_uint(largest) >> 23 & 255u) + 1;
+    exponent = exponent < 2 ? 2 : exponent > 252 ? 252 : exponent;
+    scale = __uint_as_float(exponent << 23);
+    float inverse = __uint_as_float((254 - exponent) << 23);
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++)
+#pragma unroll
+      for (int i = 0; i < 16; i++)
+        x[c][i] = pair_of_halves(widen((u16)x[c][i]) * inverse, widen((u16)(x[c][i] >> 16)) * inverse);
+  }
+  // Sums of rows come to where x lay, those of a row's warps side by side, and behind them what they are added to.
+  __syncthreads();
+  int sums_of_row = team_warps + 1;
+  float *all_sums = (float *)(memory + free_at);
+  for (int slot = (int)threadIdx.x; slot < slots; slot += (int)blockDim.x)
+    all_sums[slot * sums_of_row + team_warps] = slot == (int)threadIdx.x || !p.accumulates ? old : old_of(slot);
+
+  u32 own = (u32)lane * 4, last_stage = (STAGES - 1) * 2 * one_piece, stage = 0;
+  // What the loop needs it keeps: none of it is worked out again.
+  step_bytes = kept_of_warp(step_bytes), step_blocks = kept_of_warp(step_blocks);
+  from_even = (const u8 *)kept((u64)from_even), from_odd = (const u8 *)kept((u64)from_odd);
+  u32 half_lane = kept((u32)lane / 2);
+#pragma unroll 1
+  for (int i = 0; i < count; i += 4) {
+    float total[4] = {};
+#pragma unroll
+    for (int pair = 0; pair < 2 * CHUNKS; pair++) {
+      float factor;
+      {
+        bool is_odd = CHUNKS > 1 && pair % 2;
+        u32 code = memory[code_at + (is_odd ? code_to_odd : 0)], value = (number + (is_odd ? number_to_odd : 0)) >> 8;
+        float nested = *(const float *)(memory + nested_at + (is_odd ? nested_to_odd : 0) + value * 4);
+        factor = __fadd_rn(__fmul_rn(((const float *)(memory + one_map))[code], nested), is_odd ? mean_odd : mean_even);
+        if (CHUNKS == 1 || is_odd) code_at += step_blocks, number += step_blocks;
+      }
+      wait_copies<STAGES - 1>();
+      u32 here = ring + stage;
+      uint4 codes[2];
+#pragma unroll
+      for (int k = 0; k < 2; k++) codes[k] = *(const uint4 *)(memory + here + k * one_piece);
+      u32 sums[2][4];
+#pragma unroll
+      for (int w = 0; w < 4; w++)
+#pragma unroll
+        for (int k = 0; k < 2; k++) {
+          const int c = (pair * 2 + k) % CHUNKS;
+          u32 word = w == 0 ? codes[k].x : w == 1 ? codes[k].y : w == 2 ? codes[k].z : codes[k].w;
+          u32 w0 = *(const u32 *)(memory + __byte_perm(word, own, 0x5504)), w1 = *(const u32 *)(memory + __byte_perm(word, own, 0x5514));
+          u32 w2 = *(const u32 *)(memory + __byte_perm(word, own, 0x5524)), w3 = *(const u32 *)(memory + __byte_perm(word, own, 0x5534));
+          sums[k][0] = w == 0 ? multiply_halves(w0, x[c][0]) : multiply_add_halves(w0, x[c][w * 4], sums[k][0]);
+          sums[k][1] = w == 0 ? multiply_halves(w1, x[c][1]) : multiply_add_halves(w1, x[c][w * 4 + 1], sums[k][1]);
+          sums[k][2] = w == 0 ? multiply_halves(w2, x[c][2]) : multiply_add_halves(w2, x[c][w * 4 + 2], sums[k][2]);
+          sums[k][3] = w == 0 ? multiply_halves(w3, x[c][3]) : multiply_add_halves(w3, x[c][w * 4 + 3], sums[k][3]);
+        }
+#pragma unroll
+      for (int k = 0; k < 2; k++) {
+        const int piece = (pair + STAGES) * 2 + k;
+        fetch(here + k * one_piece, piece / CHUNKS % 2, piece % CHUNKS);
+      }
+      commit_copies();
+#pragma unroll
+      for (int k = 0; k < 2; k++) {
+        u32 a = add_halves(sums[k][0], sums[k][1]), b = add_halves(sums[k][2], sums[k][3]);
+        total[(pair * 2 + k) / CHUNKS] += ((low_half(a) + high_half(a)) + (low_half(b) + high_half(b))) *
+                                          __shfl_sync(0xffffffffu, factor, k * 16 + (int)half_lane);
+      }
+      stage = stage == last_stage ? 0 : stage + 2 * one_piece;
+    }
+    // Four rows at once: a lane of each eight ends with the sum of one.
+#pragma unroll
+    for (int r = 0; r < 4; r++) total[r] *= scale;
+    bool upper = lane & 16, second = lane & 8;
+    float one = upper ? total[2] : total[0], two = upper ? total[3] : total[1];
+    one += __shfl_xor_sync(0xffffffffu, upper ? total[0] : total[2], 16);
+    two += __shfl_xor_sync(0xffffffffu, upper ? total[1] : total[3], 16);
+    float sum = second ? two : one;
+    sum += __shfl_xor_sync(0xffffffffu, second ? one : two, 8);
+#pragma unroll
+    for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+    int index = i + lane / 8, slot = paired ? (team + index / 2 * teams) * 2 + index % 2 : team + index * teams;
+    if (lane % 8 == 0 && index < count) all_sums[slot * sums_of_row + slice] = sum;
+  }
+  __syncthreads();
+  for (int unit = (int)threadIdx.x; unit < units; unit += (int)blockDim.x) {
+    float gate = 0;
+    for (int r = 0; r < (paired ? 2 : 1); r++) {
+      int slot = paired ? unit * 2 + r : unit, part = paired ? r : share.part, row = share.first + unit;
+      const float *sums = all_sums + slot * sums_of_row;
+      float value = 0;
+      for (int w = 0; w < team_warps; w++) value += sums[w];
+      finish_row(p, part, row, 0, value, sums[team_warps], gate);
+    }
+  }
+}
+
+KERNEL(320, 2) rows_nf4_one_1(const GRID_CONSTANT RowProducts p) { one_row<1, 3>(p); }
+KERNEL(288, 2) rows_nf4_one_2(const GRID_CONSTANT RowProducts p) { one_row<2, 3>(p); }
+/// For the widest rows: two do not fit a multiprocessor.
+KERNEL(576, 1) rows_nf4_one_wide(const GRID_CONSTANT RowProducts p) { one_row<2, 1>(p); }
