@@ -11,11 +11,18 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <stdatomic.h>
 #include <immintrin.h>
 
+// Asked once: a virtual machine's host answers CPUID, which takes microseconds.
 static int has_amx_bf16(void) {
+  static atomic_int known = -1;
+  int has = atomic_load_explicit(&known, memory_order_relaxed);
+  if (has >= 0) return has;
   unsigned a, b, c, d;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);
+  has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);
+  atomic_store_explicit(&known, has, memory_order_relaxed);
+  return has;
 }
 
 int sl_uses_panels(void) { return sl_current_path() == SL_PATH_AVX512BF16 && !has_amx_bf16(); }

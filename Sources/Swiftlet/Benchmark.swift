@@ -137,6 +137,7 @@ package final class Benchmark {
   /// Times `repetitions` of a workload after `warmUps` that are not timed.
   package func run(_ workload: Workload, repetitions: Int, warmUps: Int = 2) throws -> Row {
     self.warmUps = warmUps
+    if case .train = workload { _ = try DeviceRates.known(on: timed, for: model.configuration) }
     ProcessMemory.resetPeak()
     timed.resetPeak()
     switch workload {

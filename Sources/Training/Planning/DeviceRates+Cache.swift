@@ -19,7 +19,7 @@ extension DeviceRates {
     let path = cacheFolder.map { $0 + "/rates.json" }
     // A file that cannot be read or written is as good as none.
     var known = path.flatMap { try? readJSON($0) }?.object ?? JSONObject()
-    if !again, let values = known[key], let rates = DeviceRates(values), rates.opening != nil || device.memory != nil {
+    if !again, let values = known[key], let rates = DeviceRates(values), rates.lowRank != nil || device.memory != nil {
       return rates
     }
     let rates = try measured(on: device, heads: heads, matrix: matrix)
@@ -40,6 +40,7 @@ extension DeviceRates {
       longAttention: long, shortAttentionBackward: shortBackward, longAttentionBackward: longBackward,
       elements: elements, host: host)
     opening = value("opening")
+    lowRank = value("low_rank")
   }
 
   /// As the file has them.
@@ -51,6 +52,7 @@ extension DeviceRates {
       "attention_backward_long": .number(longAttentionBackward), "elements": .number(elements), "host": .number(host),
     ]
     object["opening"] = opening.map { .number($0) }
+    object["low_rank"] = lowRank.map { .number($0) }
     return .object(object)
   }
 }

@@ -23,6 +23,8 @@ public struct DeviceRates: Sendable, Equatable {
   public var host: Double
   /// Quantized weights per second that are opened for a product; nil: as fast as elements are read and written.
   public var opening: Double?
+  /// Seconds for each element that an adapter's products of rank 16 read or write, in both passes; nil: as elements are.
+  public var lowRank: Double?
 
   /// Rates from their parts.
   public init(
@@ -65,6 +67,8 @@ public struct DeviceRates: Sendable, Equatable {
     on device: any Device, heads: AttentionShape, matrix: (outputs: Int, inputs: Int)
   ) throws -> DeviceRates {
     let isHost = device.memory == nil
+    // Rows enough to tell; all of a large matrix would be much memory.
+    let matrix = (outputs: max(16, min(matrix.outputs, (16 << 20) / matrix.inputs / 16 * 16)), inputs: matrix.inputs)
     var heads = heads
     if isHost {
       // Seconds on a GPU would be minutes here; a few heads keep all threads busy.
@@ -82,7 +86,10 @@ public struct DeviceRates: Sendable, Equatable {
       shortAttentionBackward: atShort.backward, longAttentionBackward: atLong.backward,
       elements: try elements(on: device, bytes: (isHost ? 64 : 512) << 20),
       host: try host(on: device, bytes: (isHost ? 64 : 256) << 20))
-    if isHost { rates.opening = try opening(on: device, matrix) }
+    if isHost {
+      rates.opening = try opening(on: device, matrix)
+      rates.lowRank = try lowRank(on: device, matrix)
+    }
     return rates
   }
 
@@ -94,17 +101,16 @@ public struct DeviceRates: Sendable, Equatable {
     try work()
     try device.synchronize()
     guard device.memory != nil else {
-      // The best of some: other programs take turns on a processor.
-      var (best, count) = (Double.infinity, 0)
-      let begin = MonotonicClock.now()
-      while count < 3 || MonotonicClock.now() - begin < 0.3 {
-        let start = MonotonicClock.now()
+      // What a step gets is the middle of many.
+      var (start, times) = (MonotonicClock.now(), [Double]())
+      let begin = start
+      while times.count < 5 || start - begin < 0.3 {
         try work()
-        try device.synchronize()
-        best = min(best, MonotonicClock.now() - start)
-        count += 1
+        let end = MonotonicClock.now()
+        times.append(end - start)
+        start = end
       }
-      return best
+      return times.sorted()[times.count / 2]
     }
     let begin = MonotonicClock.now()
     var (start, times) = (begin, [Double]())
@@ -141,6 +147,36 @@ public struct DeviceRates: Sendable, Equatable {
       }
     }
     return 2 * Double(size.outputs) * Double(size.inputs) * Double(tokens) * Double(repetitions) / time
+  }
+
+  /// Seconds for each element that the low-rank products of an adapter of rank 16 read or write, both passes together: what a
+  /// processor's products take longer with one.
+  private static func lowRank(on device: any Device, _ size: (outputs: Int, inputs: Int)) throws -> Double {
+    let (tokens, rank, compute) = (512, 16, device.computeType)
+    let matrix = try device.makeRandomMatrices(
+      outputs: [size.outputs], inputs: size.inputs, bound: 1, seed: 1, storage: .operands, segment: nil)[0]
+    let x = try tensor(tokens, size.inputs, compute, on: device)
+    try device.copy(random(tokens, size.inputs, on: device), to: x)
+    let y = try tensor(tokens, size.outputs, compute, on: device)
+    let dx = try tensor(tokens, size.inputs, compute, on: device)
+    let (s, ds) = (try tensor(tokens, rank, compute, on: device), try tensor(tokens, rank, compute, on: device))
+    let pair = LowRankPair(
+      a: try tensor(rank, size.inputs, compute, on: device),
+      scaledB: try tensor(size.outputs, rank, compute, on: device),
+      gradientA: try tensor(rank, size.inputs, .float32, on: device),
+      gradientB: try tensor(size.outputs, rank, .float32, on: device), dropout: 0, stream: 0)
+    func seconds(_ projection: Projection, _ s: Tensor?, _ ds: Tensor?) throws -> Double {
+      try Self.seconds(device) {
+        for _ in 0..<4 {
+          try device.linear(x, [projection], into: [y], lowRank: [s], accumulate: false, dropout: nil)
+          try device.linearBackward(
+            [y], [projection], lowRank: [s], lowRankGradients: [ds], into: dx, dropout: nil)
+          if s != nil { try device.linearBackwardA(x, [projection], lowRankGradients: [ds], dropout: nil) }
+        }
+      }
+    }
+    let (with, without) = try (seconds(Projection(matrix, lowRank: pair), s, ds), seconds(Projection(matrix), nil, nil))
+    return max(with - without, 1e-3 * with) / Double(4 * tokens * (size.outputs + size.inputs))
   }
 
   /// What products of few rows, in both directions, take longer with matrices in NF4, which are opened for each of them.

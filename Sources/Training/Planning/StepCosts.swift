@@ -17,6 +17,8 @@ struct StepCosts {
   let operandBytes: Double
   /// Whether matrices are dequantized for each use.
   let dequantizes: Bool
+  /// Elements that an adapter of rank 16 reads or writes of a token in a layer, as many for a larger rank as its products grow.
+  let adapterWidth: Double
 
   init(_ extent: TrainingExtent, context: Int, rates: DeviceRates, on device: any Device) {
     configuration = extent.configuration
@@ -24,6 +26,13 @@ struct StepCosts {
     tokens = extent.tokens
     self.context = context
     operandBytes = Double(device.computeType.byteCount)
+    adapterWidth =
+      extent.adapter.map { adapter in
+        let widths = adapter.targetModules.reduce(0) {
+          $0 + extent.configuration.size(of: $1).outputs + extent.configuration.size(of: $1).inputs
+        }
+        return Double(widths) * Double(adapter.rank) / 16
+      } ?? 0
     dequantizes = extent.storage[TargetModule.down.path(layer: 0)] == .nf4(resident: false)
   }
 
@@ -104,12 +113,13 @@ struct StepCosts {
     let all = attentionWeights + mlpWeights
     // Low-rank products are as thin as reading and writing what they multiply.
     let widths = 2 * (2 * hidden + queryWidth + keyValueWidth + 2 * intermediate)
-    let thin = 3 * operandBytes * widths
+    let thin = rates.lowRank == nil ? 3 * operandBytes * widths : 0
+    let lowRank = (rates.lowRank ?? 0) * Double(tokens) * adapterWidth
     let norms = hidden * (2 * (4 + 2 * operandBytes) + 2 * (4 + 8 + 2 * operandBytes) + 4 * operandBytes + 16)
     let activation = intermediate * operandBytes * 9
     let rotation = 4 * operandBytes * (queryWidth + keyValueWidth)
     return 2 * product(all) + attention + attentionBackward
-      + elements(thin + norms + activation + rotation) + opening(2 * all, tiles: tiles)
+      + elements(thin + norms + activation + rotation) + lowRank + opening(2 * all, tiles: tiles)
   }
 
   /// What a layer that keeps `level` computes again.
