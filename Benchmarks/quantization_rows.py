@@ -40,7 +40,8 @@ def cell(name):
 
 
 for codes in ["nearest", "searched", "compensated"]:
-    print(f"| {codes} | {cell(f'nf4 {codes}')} | | |")
+    if any(codes in row["name"] for row in rows):
+        print(f"| {codes} | {cell(f'nf4 {codes}')} | | |")
     for way in ["random", "weight error", "predicted", "dynamic"]:
         cells = [cell(f"{way} {budget}% {codes}") for budget in [5, 10, 20]]
         if any(cells):

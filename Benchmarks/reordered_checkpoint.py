@@ -6,8 +6,9 @@ usage: Benchmarks/reordered_checkpoint.py FOLDER OUTPUT [SEED]
 FOLDER is a Llama-like model in 16 bits (separate projections), OUTPUT gets the twin. Which of its channels is called the
 first is a model's free choice: the channels between layers, the neurons of an MLP, the groups of attention heads and the
 dimensions of values are permuted wherever they are written and read, which changes no number and no logit but by the order
-of sums. If the weights were decoded from a quantized file, each block of 32 or 256 now holds values of as many different
-blocks, and a block format meets them as it meets weights that were never quantized.
+of sums. If the weights were decoded from a quantized file, a block now holds values of many of its blocks (in the output of
+attention of two, since the dimensions of a head stay together), and a block format meets them much as it meets weights that
+were never quantized.
 """
 import json
 import pathlib

@@ -1,10 +1,10 @@
 """What `export --dynamic` saves, with llama.cpp as the second judge.
 
-usage: gguf_dynamic.py SWIFTLET MODEL EVALUATION.txt MEASUREMENTS RESULTS.jsonl
+usage: gguf_dynamic.py SWIFTLET MODEL EVALUATION.txt MEASUREMENTS RESULTS.jsonl [TYPE...]
 
 MODEL is a folder in 16 bits, MEASUREMENTS what `quantize --measurements` wrote of it. Each type is exported plain and with the
 types chosen in 0, 5, 10 and 20 per cent more bytes: bytes, KL from MODEL by `swiftlet eval --kl` over 8,192 tokens in windows of
-512, perplexity by `swiftlet eval` and by llama.cpp over the same windows.
+512, perplexity by `swiftlet eval` and by llama.cpp over the same windows. Rows that RESULTS holds are not measured again.
 Ran with xllamacpp 2026.10.11549.
 """
 import datetime
@@ -17,7 +17,11 @@ import tempfile
 
 import llama_cpp
 
-swiftlet, source, text, measurements, results = *sys.argv[1:5], open(sys.argv[5], "a")
+swiftlet, source, text, measurements = sys.argv[1:5]
+kinds = sys.argv[6:] or ["q4_0", "q4_k_m", "q5_k_m"]
+results = open(sys.argv[5], "a+")
+results.seek(0)
+known = {(row["type"], row["budget"]): row for row in map(json.loads, results)}
 WINDOW, TOKENS = 512, 8192
 
 
@@ -28,9 +32,11 @@ def run(*arguments):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    for kind in ["q4_0", "q4_k_m", "q5_k_m"]:
-        plain = None
-        for budget in [None, 0, 5, 10, 20]:
+    # The plain files come first: the others are compared with them.
+    for budget in [None, 0, 10, 5, 20]:
+        for kind in kinds:
+            if (kind, budget) in known:
+                continue
             path = pathlib.Path(folder) / f"{kind}-{budget}.gguf"
             more = [] if budget is None else ["--dynamic", "--budget", budget, "--measurements", measurements]
             _, log = run("export", source, "--format", "gguf", "--type", kind, "--output", path, *more)
@@ -41,14 +47,15 @@ with tempfile.TemporaryDirectory() as folder:
             model.close()
             assert count == found["tokens"], (count, found)
             size = path.stat().st_size
-            plain = plain or (size, found["mean_kl"])
+            plain = known.get((kind, None), {"bytes": size, "mean_kl": found["mean_kl"]})
             formats = next(line for line in log.splitlines() if "tensors: " in line).split("tensors: ")[1]
             predicted = [line for line in log.splitlines() if "is predicted to have" in line]
             row = {"date": datetime.date.today().isoformat(), "type": kind, "budget": budget, "bytes": size,
-                   "more_bytes_percent": round(100 * (size / plain[0] - 1), 3), "mean_kl": found["mean_kl"],
-                   "less_kl_percent": round(100 * (1 - found["mean_kl"] / plain[1]), 1), "p999_kl": found["p999_kl"],
+                   "more_bytes_percent": round(100 * (size / plain["bytes"] - 1), 3), "mean_kl": found["mean_kl"],
+                   "less_kl_percent": round(100 * (1 - found["mean_kl"] / plain["mean_kl"]), 1), "p999_kl": found["p999_kl"],
                    "top1_agreement": found["top1_agreement"], "perplexity": found["perplexity"],
                    "perplexity_llama_cpp": math.exp(nll), "formats": formats, "said": predicted}
+            known[kind, budget] = row
             print(json.dumps(row), flush=True)
             results.write(json.dumps(row) + "\n")
             results.flush()

@@ -4,6 +4,7 @@ Structures that C passes by value are taken as opaque bytes, larger than they ar
 agree on where they lie, and only their first fields are looked at. Ran with xllamacpp 2026.10.11549.
 """
 import ctypes
+import os
 import pathlib
 
 import numpy as np
@@ -45,6 +46,7 @@ for name, result, arguments in [
     ("llama_model_free", None, [ctypes.c_void_p]),
     ("llama_init_from_model", ctypes.c_void_p, [ctypes.c_void_p, ContextParams]),
     ("llama_free", None, [ctypes.c_void_p]),
+    ("llama_set_n_threads", None, [ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32]),
     ("llama_get_memory", ctypes.c_void_p, [ctypes.c_void_p]),
     ("llama_memory_clear", None, [ctypes.c_void_p, ctypes.c_bool]),
     ("llama_tokenize", ctypes.c_int32, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32,
@@ -85,6 +87,9 @@ class Model:
         self.context = lib.llama_init_from_model(self.model, params)
         if not self.context:
             raise RuntimeError(f"no context: {''.join(messages)}")
+        # Threads wait for each other by spinning: more than there are processors cost much.
+        threads = len(os.sched_getaffinity(0))
+        lib.llama_set_n_threads(self.context, threads, threads)
         self.batch = lib.llama_batch_init(context, 0, 1)
 
     def tokenize(self, text, special=True, add=False):
