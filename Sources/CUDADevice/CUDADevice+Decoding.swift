@@ -18,6 +18,18 @@ extension CUDADevice: PagedDecoding {
       ])
   }
 
+  public func linear(
+    normOf x: Tensor, _ gamma: Tensor, epsilon: Float, _ projections: [Projection], into outputs: [Tensor],
+    lowRank: [Tensor?], activation: Tensor?
+  ) throws -> Bool {
+    guard x.rows == 1, x.dtype == .float32, isAligned(gamma) else { return false }
+    try timer?.begin(.matrixProducts)
+    let isDone = try linearOfFewRows(
+      x, projections, outputs, lowRank, activation: activation, norm: Norm(gamma: gamma, epsilon: epsilon))
+    try timer?.end()
+    return isDone
+  }
+
   public func store(_ k: Tensor, _ v: Tensor, from begin: Int, in layer: CacheLayer, pages: Tensor) throws {
     try launch(
       "cache_store", .rows(k.rows, by: (layer.width + 7) / 8),

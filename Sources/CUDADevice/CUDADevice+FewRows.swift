@@ -22,19 +22,10 @@ extension CUDADevice {
     func words(of stream: Tensor) -> [UInt64] { [stream.word, gamma.word, Double(epsilon).bitPattern] }
   }
 
-  public func linear(
-    normOf x: Tensor, _ gamma: Tensor, epsilon: Float, _ projections: [Projection], into outputs: [Tensor],
-    lowRank: [Tensor?], activation: Tensor?
-  ) throws -> Bool {
-    guard x.rows == 1, x.dtype == .float32, isAligned(gamma) else { return false }
-    try timer?.begin(.matrixProducts)
-    defer { try? timer?.end() }
-    return try linearOfFewRows(
-      x, projections, outputs, lowRank, activation: activation, norm: Norm(gamma: gamma, epsilon: epsilon))
-  }
-
-  /// With `norm`, x is the residual stream that the norm is to be made of. y of each projection, and silu(gate) · up in `activation` where the two projections are gate and up; false where a matrix
+  /// y of each projection, and silu(gate) · up in `activation` where the two projections are gate and up; false where a matrix
   /// is kept in a way that wants it opened, or an adapter learns.
+  ///
+  /// With `norm`, x is the residual stream that the norm is to be made of; false also where that is better made first.
   func linearOfFewRows(
     _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], accumulate: Bool = false,
     activation: Tensor? = nil, norm: Norm? = nil
