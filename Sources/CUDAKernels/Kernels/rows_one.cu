@@ -310,6 +310,11 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
 }
 
 KERNEL(320, 2) rows_nf4_one_1(const GRID_CONSTANT RowProducts p) { one_row<1, 3>(p); }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+// Three pairs on their way leave too few registers there.
+KERNEL(288, 2) rows_nf4_one_2(const GRID_CONSTANT RowProducts p) { one_row<2, 2>(p); }
+#else
 KERNEL(288, 2) rows_nf4_one_2(const GRID_CONSTANT RowProducts p) { one_row<2, 3>(p); }
+#endif
 /// For the widest rows: two do not fit a multiprocessor.
 KERNEL(576, 1) rows_nf4_one_wide(const GRID_CONSTANT RowProducts p) { one_row<2, 1>(p); }
