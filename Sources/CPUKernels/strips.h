@@ -27,6 +27,11 @@ typedef struct {
 
 #define STRIP_FN static inline __attribute__((always_inline, unused))
 
+/// `DO(format)` for every format that strips have.
+#define EACH_STRIP_FORMAT(DO)                                                                                          \
+  DO(SL_BLOCKS_Q4_0) DO(SL_BLOCKS_Q4_1) DO(SL_BLOCKS_Q5_0) DO(SL_BLOCKS_Q5_1)                                          \
+  DO(SL_BLOCKS_Q8_0) DO(SL_BLOCKS_Q4_K) DO(SL_BLOCKS_Q5_K) DO(SL_BLOCKS_Q6_K)
+
 STRIP_FN bool strip_is_large(sl_block_format f) { return f >= SL_BLOCKS_Q4_K; }
 STRIP_FN int64_t strip_group(sl_block_format f) { return strip_is_large(f) ? 256 : 32; }
 STRIP_FN bool strip_has_minima(sl_block_format f) {

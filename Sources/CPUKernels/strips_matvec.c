@@ -187,20 +187,13 @@ FN void SL_NAME(write)(const sl_linear_part *p, int64_t at, const float *sums, i
     if (left >= 4) SL_NAME(strip)(format, 4, c, at, row, sums);                                                        \
     else if (left >= 2) SL_NAME(strip)(format, 2, c, at, row, sums);                                                   \
     else SL_NAME(strip)(format, 1, c, at, row, sums);                                                                  \
-    break
+    break;
 /// One strip times the rows from `row` on, as many at once as share lookups; returns how many.
 static int SL_NAME(some_rows)(const struct blocks_linear *c, sl_block_format format, const uint8_t *at, int64_t row,
                               float *sums) {
   const int64_t left = c->rows - row;
   switch (format) {
-    STRIP(SL_BLOCKS_Q4_0);
-    STRIP(SL_BLOCKS_Q4_1);
-    STRIP(SL_BLOCKS_Q5_0);
-    STRIP(SL_BLOCKS_Q5_1);
-    STRIP(SL_BLOCKS_Q8_0);
-    STRIP(SL_BLOCKS_Q4_K);
-    STRIP(SL_BLOCKS_Q5_K);
-    STRIP(SL_BLOCKS_Q6_K);
+    EACH_STRIP_FORMAT(STRIP)
   }
   return left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }

@@ -85,16 +85,14 @@ INLINE void strip(const sl_block_format f, int64_t k, const uint8_t *at, uint32_
   static __attribute__((noinline)) void strip_##format(int64_t k, const uint8_t *at, uint32_t *out) {                  \
     strip(format, k, at, out);                                                                                         \
   }
-STRIP(SL_BLOCKS_Q4_0) STRIP(SL_BLOCKS_Q4_1) STRIP(SL_BLOCKS_Q5_0) STRIP(SL_BLOCKS_Q5_1)
-STRIP(SL_BLOCKS_Q8_0) STRIP(SL_BLOCKS_Q4_K) STRIP(SL_BLOCKS_Q5_K) STRIP(SL_BLOCKS_Q6_K)
+EACH_STRIP_FORMAT(STRIP)
 #undef STRIP
 
+#define STRIP(format) [format] = strip_##format,
 void sl_strip_panel(const sl_strips *strips, int64_t panel, uint32_t *out) {
   static void (*const each[])(int64_t, const uint8_t *, uint32_t *) = {
-      [SL_BLOCKS_Q4_0] = strip_SL_BLOCKS_Q4_0, [SL_BLOCKS_Q4_1] = strip_SL_BLOCKS_Q4_1,
-      [SL_BLOCKS_Q5_0] = strip_SL_BLOCKS_Q5_0, [SL_BLOCKS_Q5_1] = strip_SL_BLOCKS_Q5_1,
-      [SL_BLOCKS_Q8_0] = strip_SL_BLOCKS_Q8_0, [SL_BLOCKS_Q4_K] = strip_SL_BLOCKS_Q4_K,
-      [SL_BLOCKS_Q5_K] = strip_SL_BLOCKS_Q5_K, [SL_BLOCKS_Q6_K] = strip_SL_BLOCKS_Q6_K};
+      EACH_STRIP_FORMAT(STRIP)};
+#undef STRIP
   const int64_t count = strip_count(strips->n), size = strip_bytes(strips->format, strips->k);
   for (int64_t v = 0; v < panel_columns / strip_rows; v++, out += strip_rows) {
     const int64_t i = panel * (panel_columns / strip_rows) + v;

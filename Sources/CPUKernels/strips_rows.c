@@ -113,20 +113,13 @@ FN void SL_NAME(strip)(const sl_block_format f, const struct unpack *c, int64_t 
 }
 
 #define STRIP(format)                                                                                                  \
-  case format: SL_NAME(strip)(format, c, index); break
+  case format: SL_NAME(strip)(format, c, index); break;
 static void SL_NAME(unpack_task)(void *context, int64_t task, int thread) {
   (void)thread;
   const struct unpack *c = context;
   const int64_t index = c->first / strip_rows + task;
   switch (c->strips->format) {
-    STRIP(SL_BLOCKS_Q4_0);
-    STRIP(SL_BLOCKS_Q4_1);
-    STRIP(SL_BLOCKS_Q5_0);
-    STRIP(SL_BLOCKS_Q5_1);
-    STRIP(SL_BLOCKS_Q8_0);
-    STRIP(SL_BLOCKS_Q4_K);
-    STRIP(SL_BLOCKS_Q5_K);
-    STRIP(SL_BLOCKS_Q6_K);
+    EACH_STRIP_FORMAT(STRIP)
   }
 }
 #undef STRIP

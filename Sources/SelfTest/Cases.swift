@@ -465,18 +465,17 @@ extension Case {
       let dq = try trial.empty(rows, heads * d, pad: pad)
       let dk = try trial.empty(rows, keyValueHeads * d, pad: pad)
       let dv = try trial.empty(rows, keyValueHeads * d, pad: pad)
-      let workspace = try trial.empty(1, max(1, device.attentionWorkspace(shape, spans, inPlace: false)), .uint8)
-      try device.attentionBackward(
-        gradient, q, k, v, output, logSumExp: lse, shape, spans, into: dq, dk, dv, workspace: workspace)
-      try trial.record("dq", dq, bound: Bounds.attentionGradient)
-      try trial.record("dk", dk, bound: Bounds.attentionGradient)
-      try trial.record("dv", dv, bound: Bounds.twice)
-      let room = try trial.empty(1, max(1, device.attentionWorkspace(shape, spans, inPlace: true)), .uint8)
-      try device.attentionBackward(
-        gradient, q, k, v, output, logSumExp: lse, shape, spans, into: q, k, v, workspace: room)
-      try trial.record("dq in the place of q", q, bound: Bounds.attentionGradient)
-      try trial.record("dk in the place of k", k, bound: Bounds.attentionGradient)
-      try trial.record("dv in the place of v", v, bound: Bounds.twice)
+      func backward(into dq: Tensor, _ dk: Tensor, _ dv: Tensor, inPlace: Bool) throws {
+        let workspace = try trial.empty(1, max(1, device.attentionWorkspace(shape, spans, inPlace: inPlace)), .uint8)
+        try device.attentionBackward(
+          gradient, q, k, v, output, logSumExp: lse, shape, spans, into: dq, dk, dv, workspace: workspace)
+        func name(_ tensor: String) -> String { inPlace ? "d\(tensor) in the place of \(tensor)" : "d\(tensor)" }
+        try trial.record(name("q"), dq, bound: Bounds.attentionGradient)
+        try trial.record(name("k"), dk, bound: Bounds.attentionGradient)
+        try trial.record(name("v"), dv, bound: Bounds.twice)
+      }
+      try backward(into: dq, dk, dv, inPlace: false)
+      try backward(into: q, k, v, inPlace: true)
     }
   }
 }
