@@ -22,6 +22,14 @@ final class CUDAContext: @unchecked Sendable {
   let sharedMemory: Int
   /// Bytes of shared memory that the blocks of one multiprocessor share.
   let multiprocessorMemory: Int
+  /// Dynamic shared memory of which two blocks do not fit a multiprocessor; nil where a block may not ask for as much.
+  ///
+  /// Of kernels that overlap, every multiprocessor is to get one block: two of one's blocks would else come to one and none to
+  /// another.
+  var overHalf: Int? {
+    let bytes = multiprocessorMemory / 2 - 1024 + 8
+    return bytes <= sharedMemory ? bytes : nil
+  }
   private let device: Int32
   private let context: UnsafeMutableRawPointer
   private var thread: pthread_t?

@@ -55,8 +55,11 @@ extension CUDADevice: PagedDecoding {
     let pages = (min(length, shape.window ?? length) + CachePage.tokens - 1) / CachePage.tokens + 1
     // Few pages are sooner read than merged.
     if pages <= 4 { return 1 }
-    if rows == 1, pages <= 16 { return pages <= 8 ? 2 : 4 }
-    let blocks = rows * shape.keyValueHeads * headBlocks(shape, isShort: false).count
+    if rows == 1 {
+      let (one, two) = (splitsOfOneRow(shape, heads: 1), splitsOfOneRow(shape, heads: 2))
+      return pages <= 8 ? min(2, one) : pages <= 8 * one ? one : max(one, two)
+    }
+    let blocks = rows * shape.keyValueHeads * headBlocks(shape, most: 4)
     // A few blocks for every multiprocessor, each with two pages where there are enough.
     let wanted = max(1, context.multiprocessors * 2 / max(1, blocks))
     var splits = 1
@@ -64,11 +67,15 @@ extension CUDADevice: PagedDecoding {
     return splits
   }
 
-  /// Query heads of a block, and blocks of a key head: one each where so few keys are read that blocks are what is missing.
-  private func headBlocks(_ shape: AttentionShape, isShort: Bool) -> (heads: Int, count: Int) {
-    let group = shape.heads / shape.keyValueHeads
-    let heads = isShort ? 1 : group >= 3 ? 4 : group
-    return (heads, (group + heads - 1) / heads)
+  /// How many parts one row's keys have at most where a block takes up to `heads` query heads and no multiprocessor gets two
+  /// blocks.
+  private func splitsOfOneRow(_ shape: AttentionShape, heads: Int) -> Int {
+    min(64, max(1, context.multiprocessors / (shape.keyValueHeads * headBlocks(shape, most: heads))))
+  }
+
+  /// Blocks of a key head where each takes up to `most` query heads.
+  private func headBlocks(_ shape: AttentionShape, most: Int) -> Int {
+    (shape.heads / shape.keyValueHeads + most - 1) / most
   }
 
   public func attention(
@@ -77,7 +84,11 @@ extension CUDADevice: PagedDecoding {
   ) throws {
     let width = try tileWidth(shape)
     let count = output.rows
-    let (heads, blocks) = headBlocks(shape, isShort: count * splits <= 4)
+    // One row's few keys want many blocks, many rows' keys want to be read once.
+    let most = count > 1 ? 4 : splits <= splitsOfOneRow(shape, heads: 1) ? 1 : 2
+    let group = shape.heads / shape.keyValueHeads
+    let heads = group >= 3 ? most : min(most, group)
+    let blocks = headBlocks(shape, most: heads)
     let partial = try scratch(
       .attentionSplits, byteCount: max(1, count * shape.heads * splits * (width + 2) * 4))
     let counters = count * shape.keyValueHeads * blocks * 4
@@ -89,9 +100,17 @@ extension CUDADevice: PagedDecoding {
       if moves != before { try zero(Tensor(done, rows: 1, columns: done.byteCount, dtype: .uint8)) }
     }
     try timer?.begin(.attention)
+    // One row's blocks begin while the projections are computed where every multiprocessor gets one, of those with nothing to do
+    // too: a few would lead the kernels behind them to multiprocessors that have their share already.
+    let parts = shape.keyValueHeads * blocks * splits
+    // Four or five times 32 keys and values.
+    let ring = (heads > 2 ? 4 : 5) * 32 * width * 4
+    let isUniform = count == 1 && heads <= 2 && overlapsLaunches && parts <= context.multiprocessors
+    let uniform = isUniform ? context.overHalf : nil
     try launch(
       "attention_decode_\(width)_\(heads)",
-      Grid(x: shape.keyValueHeads * blocks * splits, y: count, threadsX: 256),
+      Grid(x: uniform == nil ? parts : context.multiprocessors, y: count, threadsX: 256),
+      sharedBytes: max(uniform ?? 0, ring),
       structure: [
         token.q.word, token.k.word, token.v.word, token.q.rowStride.word, token.k.rowStride.word,
         token.v.rowStride.word, output.word, output.rowStride.word, token.biasQ.word, token.biasK.word,
@@ -99,22 +118,23 @@ extension CUDADevice: PagedDecoding {
         (token.cosines?.columns ?? 0).word, rows.positions.word, rows.pageLists.word, layer.keys.word,
         layer.values.word, layer.width.word, shape.heads.word, shape.keyValueHeads.word, shape.headDimension.word,
         (shape.window ?? 0).word, splits.word, UInt64(partial.address), UInt64(done.address),
-        Double(shape.scale).bitPattern, Double(token.epsilon).bitPattern,
+        Double(shape.scale).bitPattern, Double(token.epsilon).bitPattern, UInt64(uniform == nil ? 0 : 1),
       ],
-      // Its few blocks, where they begin early, lead those behind them to multiprocessors that have their share already.
-      overlaps: false)
+      overlaps: uniform != nil)
     try timer?.end()
   }
 
   public func sample(_ logits: Tensor, draws: Tensor, seen: Tensor, into tokens: Tensor) throws {
     var threads = 32
     while threads < 512, threads * 16 < logits.columns { threads *= 2 }
-    try launch(
-      "sample", Grid(x: logits.rows, threadsX: threads),
-      [
-        logits.columns.word, logits.word, logits.rowStride.word, draws.word, seen.word, (seen.rowStride / 4).word,
-        tokens.word,
-      ])
+    let parts = min(64, max(1, (logits.columns + 2047) / 2048))
+    let best = try scratch(.bestTokens, byteCount: logits.rows * parts * 8)
+    let words = [
+      logits.columns.word, logits.word, logits.rowStride.word, draws.word, seen.word, (seen.rowStride / 4).word,
+      tokens.word, UInt64(best.address), parts.word,
+    ]
+    try launch("sample_best", Grid(x: parts, y: logits.rows, threadsX: 256), structure: words)
+    try launch("sample", Grid(x: logits.rows, threadsX: threads), structure: words)
   }
 
   // MARK: Recording

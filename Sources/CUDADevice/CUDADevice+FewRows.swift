@@ -40,13 +40,17 @@ extension CUDADevice {
     else { return false }
     let works = launches.map { parts in
       let rows = parts.indices.map { projections[$0].outputs }
-      return (
-        x.rows == 1 && parts.isInNF4
-          ? FewRows(one: rows, columns: x.columns, isPaired: activation != nil, context: context) : nil, rows
-      )
+      let isPaired = activation != nil
+      let one =
+        x.rows != 1
+        ? nil
+        : parts.isInNF4
+          ? FewRows(one: rows, columns: x.columns, isPaired: isPaired, context: context)
+          : FewRows(head: rows, columns: x.columns, isPaired: isPaired, context: context)
+      return (one, rows)
     }
-    // Only the kernel of one row makes a norm.
-    if norm != nil, works.contains(where: { $0.0 == nil }) { return false }
+    // Only the kernel of one row in NF4 makes a norm.
+    if norm != nil, !zip(launches, works).allSatisfy({ $0.isInNF4 && $1.0 != nil }) { return false }
     try multiplyAdapters(x, projections, lowRank, norm)
     for (parts, (one, rows)) in zip(launches, works) {
       let work =
@@ -178,10 +182,8 @@ private struct FewRows {
     let sums = share * (isPaired ? 2 : 1) * (teamWarps + 1) * 4
     sharedBytes = (65 << 10) + 128 + scales * (isPaired ? 2 : 1) + max(teamWarps * pieces * 2048, sums)
     guard sharedBytes <= context.sharedMemory else { return nil }
-    // Gate and up take a little more than half of a multiprocessor, where it has that much: while they and the kernels around
-    // them overlap, two of their blocks would else come to one multiprocessor and none to another.
-    let overHalf = context.multiprocessorMemory / 2 - 1024 + 8
-    if isPaired, sharedBytes < overHalf, overHalf <= context.sharedMemory { sharedBytes = overHalf }
+    // While gate and up and the kernels around them overlap, each multiprocessor is to get one of their blocks.
+    if isPaired, let overHalf = context.overHalf { sharedBytes = max(sharedBytes, overHalf) }
     halves = 1
     (slice, slices) = (columns / 64, 1)
     kernel = "rows_nf4_one_\(name)"
@@ -199,6 +201,19 @@ private struct FewRows {
       (left, rows) = (left - own, rows - part)
     }
     return most
+  }
+
+  /// One row with a matrix in bf16 of so many rows that every warp takes several times four of them, as a head has; nil where it
+  /// has fewer.
+  init?(head rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
+    let blocks = 2 * context.multiprocessors
+    guard rows.count == 1, !isPaired, (rows[0] + 3) / 4 >= 4 * 8 * blocks else { return nil }
+    sharedBytes = (columns + 255) / 256 * 512
+    guard 2 * (sharedBytes + 1024) <= context.multiprocessorMemory else { return nil }
+    halves = 1
+    (slice, slices) = (columns / 64, 1)
+    kernel = "rows_bf16_one"
+    grid = CUDADevice.Grid(x: blocks, threadsX: 256)
   }
 
   init(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {

@@ -40,6 +40,13 @@ extension Case {
     attention(
       DecodingShape(
         heads: 40, keyHeads: 10, d: 128, turning: 128, before: [2047, 1, 700, 4100], splits: 16), isLarge: true),
+    // One sequence, by its length: query heads by themselves, then two to a block.
+    attention(
+      DecodingShape(heads: 40, keyHeads: 10, d: 128, turning: 128, before: [191], splits: 1), isLarge: true),
+    attention(
+      DecodingShape(heads: 40, keyHeads: 10, d: 128, turning: 128, before: [1221], splits: 3), isLarge: true),
+    attention(
+      DecodingShape(heads: 40, keyHeads: 10, d: 128, turning: 128, before: [4096], splits: 6), isLarge: true),
     Case(name: "choice of a token 4 × 100352", run: choice(4, 100_352)),
   ]
 

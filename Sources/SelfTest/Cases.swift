@@ -187,6 +187,9 @@ extension Case {
         rows: 3, inputs: 17_920, outputs: [24], ranks: [4], accumulate: true, learns: false,
         storage: (nf4, nf4)),
       LinearShape(rows: 16, inputs: 5120, outputs: [17], ranks: [4], floatOutput: true, learns: false),
+      // So many rows that each warp takes whole ones, as of a head: of four multiprocessors, of 132.
+      LinearShape(rows: 1, inputs: 320, outputs: [2055], ranks: [0], floatOutput: true, learns: false),
+      LinearShape(rows: 1, inputs: 192, outputs: [36_003], ranks: [4], accumulate: true, learns: false),
     ]
   }()
 

@@ -2,4 +2,5 @@
 
 #include "sample.cu"
 
+EMULATED(sample_best)
 EMULATED(sample)

@@ -39,7 +39,6 @@ DEVICE void let_next_begin() {
   asm volatile("griddepcontrol.launch_dependents;");
 #endif
 }
-
 /// What is read once: it takes no place in the nearest cache.
 DEVICE uint2 load_once(const uint2 *p) {
   uint2 r;
@@ -169,11 +168,21 @@ DEVICE void copy_async(void *shared, const void *global, int bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes)
                : "memory");
 }
+/// Eight bytes, or zeros.
+DEVICE void copy_async(uint2 *shared, const void *global, bool wanted) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(wanted ? 8 : 0)
+               : "memory");
+}
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `pending` of the last committed groups are still under way.
 template <int pending> DEVICE void wait_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }
 
 #endif  // SL_EMULATED
+
+/// Two bf16 of one register, the first in the low half.
+DEVICE void widen_pair(float *to, u32 pair) {
+  to[0] = __uint_as_float(pair << 16), to[1] = __uint_as_float(pair & 0xffff0000u);
+}
 
 #define LOG2_E 1.4426950408889634f
 #define LN_2 0.6931471805599453f

@@ -105,6 +105,89 @@ template <int HALVES> DEVICE void rows_bf16(const RowProducts &p) {
 KERNEL(256, 2) rows_bf16_8(const GRID_CONSTANT RowProducts p) { rows_bf16<1>(p); }
 KERNEL(256, 2) rows_bf16_16(const GRID_CONSTANT RowProducts p) { rows_bf16<2>(p); }
 
+/// One row of x and so many rows of W that every warp has several times R of them, as a head has: a warp takes R whole rows at
+/// a time, 256 columns of each at once, 512 bytes side by side; `one_depth` such steps are on their way.
+enum { one_columns = 256, one_depth = 4 };
+
+template <int R> struct RowsCursor {
+  int group, step;
+  const u16 *weights;
+  u32 to_row[R];
+};
+
+template <int R> DEVICE void rows_bf16_of_one(const RowProducts &p) {
+  DYNAMIC_SHARED(memory);
+  uint4 *x = (uint4 *)memory;
+  int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, columns = (int)p.columns;
+  int steps = (columns + one_columns - 1) / one_columns, stride = (int)gridDim.x * row_warps;
+  int first = (int)blockIdx.x * row_warps + warp;
+  const RowPart &part = p.part[0];
+  int rows = (int)part.rows, groups = (rows + R - 1) / R, count = first < groups ? (groups - first + stride - 1) / stride : 0;
+  int items = count * steps;
+
+  auto enter = [&](RowsCursor<R> &c) {
+    int row = (first + c.group * stride) * R;
+    c.weights = (const u16 *)part.weights + (i64)row * part.stride + lane * 8;
+#pragma unroll
+    for (int r = 0; r < R; r++) c.to_row[r] = (u32)(row + r < rows ? r : rows - 1 - row) * (u32)part.stride;
+  };
+  auto load = [&](uint4 (&w)[R], RowsCursor<R> &c) {
+    bool inside = c.step * one_columns + lane * 8 < columns;
+#pragma unroll
+    for (int r = 0; r < R; r++)
+      w[r] = inside ? load_once((const uint4 *)(c.weights + c.to_row[r] + c.step * one_columns)) : make_uint4(0, 0, 0, 0);
+    if (++c.step == steps) {
+      c.step = 0;
+      if (++c.group < count) enter(c);
+    }
+  };
+  uint4 ring[one_depth][R];
+  RowsCursor<R> reading = {};
+  if (items > 0) enter(reading);
+#pragma unroll
+  for (int i = 0; i < one_depth; i++)
+    if (i < items) load(ring[i], reading);
+  let_next_begin();
+  wait_for_previous();
+  for (int i = (int)threadIdx.x; i < steps * 32; i += row_threads)
+    x[i] = i * 8 < columns ? *(const uint4 *)(p.x + i * 8) : make_uint4(0, 0, 0, 0);
+  __syncthreads();
+
+  float total[R] = {}, none = 0;
+  int step = 0, group = 0;
+  for (int at = 0; at < items; at += one_depth) {
+#pragma unroll
+    for (int u = 0; u < one_depth; u++) {
+      if (at + u >= items) break;
+      uint4 piece = x[step * 32 + lane];
+      float f[8];
+      widen_pair(f, piece.x), widen_pair(f + 2, piece.y), widen_pair(f + 4, piece.z), widen_pair(f + 6, piece.w);
+#pragma unroll
+      for (int r = 0; r < R; r++) {
+        float w[8];
+        widen_pair(w, ring[u][r].x), widen_pair(w + 2, ring[u][r].y), widen_pair(w + 4, ring[u][r].z), widen_pair(w + 6, ring[u][r].w);
+#pragma unroll
+        for (int i = 0; i < 8; i++) total[r] += w[i] * f[i];
+      }
+      if (at + u + one_depth < items) load(ring[u], reading);
+      if (++step < steps) continue;
+      step = 0;
+      int row = (first + group * stride) * R;
+      float mine = 0;
+#pragma unroll
+      for (int r = 0; r < R; r++) {
+        float sum = warp_sum(total[r]);
+        if (lane == r) mine = sum;
+        total[r] = 0;
+      }
+      if (lane < R && row + lane < rows) finish_row(p, 0, row + lane, 0, mine, old_value(p, 0, row + lane, 0), none);
+      group++;
+    }
+  }
+}
+
+KERNEL(256, 2) rows_bf16_one(const GRID_CONSTANT RowProducts p) { rows_bf16_of_one<4>(p); }
+
 /// The slices' sums, added up in their order. Grid: x over rows of W, of gate alone where the parts are gate and up; y over rows
 /// of x.
 KERNEL(256, 4) rows_sum(const GRID_CONSTANT RowProducts p) {

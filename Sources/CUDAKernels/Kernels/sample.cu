@@ -116,27 +116,40 @@ DEVICE Border tighten(const Candidates &all, Border border, double wanted, doubl
   return result;
 }
 
-/// logits: fp32 [rows, vocabulary], changed where repetition counts; seen: a bit for each token, [slots, words]; tokens: one of
-/// each row, -1 where no logit is a number.
-KERNEL(512, 1) sample(i64 vocabulary, float *logits, i64 ld, const Draw *draws, u32 *seen, i64 words, int *tokens) {
-  __shared__ double room[512], warp_sums[32];
-  __shared__ u32 best_order[32];
-  __shared__ int best_token[32], candidate_tokens[most_candidates];
-  __shared__ float candidate_values[most_candidates];
-  __shared__ int chosen;
-  let_next_begin();
-  wait_for_previous();
-  i64 row = blockIdx.x;
-  Draw draw = draws[row];
-  if (draw.slot < 0) return;
-  logits += row * ld, seen += draw.slot * words;
-  int thread = (int)threadIdx.x, threads = (int)blockDim.x, count = (int)vocabulary;
+/// All fields take eight bytes.
+struct Choice {
+  /// fp32 [rows, vocabulary], changed where repetition counts.
+  i64 vocabulary;
+  float *logits;
+  i64 ld;
+  const Draw *draws;
+  /// A bit for each token, [slots, words].
+  u32 *seen;
+  i64 words;
+  /// One of each row, -1 where no logit is a number.
+  int *tokens;
+  /// Of each row and part of its logits the largest: the logit's order, and behind it how far the token is from the last.
+  u64 *best;
+  i64 parts;
+};
+DEVICE u64 better(u64 a, u64 b) { return a > b ? a : b; }
+DEVICE u64 other_lanes(u64 x, int step) {
+  return (u64)__shfl_xor_sync(0xffffffffu, (u32)(x >> 32), step) << 32 | __shfl_xor_sync(0xffffffffu, (u32)x, step);
+}
 
-  // The largest, of equals the first. Draws are from finite logits only.
-  u32 order = 0;
-  int token = 0x7fffffff;
-  int aligned = (u64)logits % 16 == 0;
-  for (int first = thread * 8; first < count; first += threads * 8) {
+/// The largest logit of a part of a row, of equals the first. Draws are from finite logits only. Grid: x over parts, y over rows.
+KERNEL(256, 4) sample_best(const GRID_CONSTANT Choice p) {
+  __shared__ u64 best_of_warp[8];
+  wait_for_previous();
+  let_next_begin();
+  i64 row = blockIdx.y;
+  Draw draw = p.draws[row];
+  if (draw.slot < 0) return;
+  float *logits = p.logits + row * p.ld;
+  const u32 *seen = p.seen + draw.slot * p.words;
+  int count = (int)p.vocabulary, aligned = (u64)logits % 16 == 0;
+  u64 best = 0;
+  for (int first = ((int)blockIdx.x * 256 + (int)threadIdx.x) * 8; first < count; first += (int)p.parts * 256 * 8) {
     Eight eight = load8(logits + first, count - first, aligned);
     u32 marks = draw.penalty != 1.0f ? seen[first / 32] >> first % 32 & 255u : 0;
 #pragma unroll
@@ -147,21 +160,42 @@ KERNEL(512, 1) sample(i64 vocabulary, float *logits, i64 ld, const Draw *draws, 
         x = x > 0 ? x / draw.penalty : x * draw.penalty;
         logits[first + i] = x;
       }
-      u32 mine = draw.sharpness > 0 && !(x < INFINITE) ? 0 : order_of(x);
-      if (mine > order) order = mine, token = first + i;
+      u32 order = draw.sharpness > 0 && !(x < INFINITE) ? 0 : order_of(x);
+      best = better(best, (u64)order << 32 | (0x7fffffffu - (u32)(first + i)));
     }
   }
 #pragma unroll
-  for (int step = 16; step > 0; step /= 2) {
-    u32 other = __shfl_xor_sync(0xffffffffu, order, step);
-    int at = __shfl_xor_sync(0xffffffffu, token, step);
-    if (other > order || (other == order && at < token)) order = other, token = at;
-  }
-  if (thread % 32 == 0) best_order[thread / 32] = order, best_token[thread / 32] = token;
+  for (int step = 16; step > 0; step /= 2) best = better(best, other_lanes(best, step));
+  if (threadIdx.x % 32 == 0) best_of_warp[threadIdx.x / 32] = best;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (int i = 1; i < 8; i++) best = better(best, best_of_warp[i]);
+  p.best[row * p.parts + blockIdx.x] = best;
+}
+
+/// The token of each row, from it and its parts' largest.
+KERNEL(512, 1) sample(const GRID_CONSTANT Choice p) {
+  __shared__ double room[512], warp_sums[32];
+  __shared__ int candidate_tokens[most_candidates];
+  __shared__ float candidate_values[most_candidates];
+  __shared__ int chosen;
+  wait_for_previous();
+  let_next_begin();
+  i64 row = blockIdx.x;
+  Draw draw = p.draws[row];
+  if (draw.slot < 0) return;
+  float *logits = p.logits + row * p.ld;
+  u32 *seen = p.seen + draw.slot * p.words;
+  int thread = (int)threadIdx.x, threads = (int)blockDim.x, count = (int)p.vocabulary;
+  // Every warp finds the largest for itself.
+  u64 best = 0;
+  for (int part = thread % 32; part < (int)p.parts; part += 32) best = better(best, p.best[row * p.parts + part]);
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) best = better(best, other_lanes(best, step));
+  u32 order = (u32)(best >> 32);
+  int token = (int)(0x7fffffffu - (u32)best);
   if (thread == 0) chosen = -1;
   __syncthreads();
-  for (int i = 0; i < threads / 32; i++)
-    if (best_order[i] > order || (best_order[i] == order && best_token[i] < token)) order = best_order[i], token = best_token[i];
 
   if (draw.sharpness > 0 && order > order_of(-INFINITE)) {
     Candidates all = {logits, 0, 0, count, logits[token], draw.sharpness, fmaxf(draw.min_p, 4e-18f)};
@@ -243,7 +277,7 @@ KERNEL(512, 1) sample(i64 vocabulary, float *logits, i64 ld, const Draw *draws, 
     token = -1;
   }
   if (thread == 0) {
-    tokens[row] = token;
+    p.tokens[row] = token;
     if (token >= 0 && draw.penalty != 1.0f) seen[token / 32] |= 1u << token % 32;
   }
 }
