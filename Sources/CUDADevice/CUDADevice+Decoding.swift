@@ -100,12 +100,14 @@ extension CUDADevice: PagedDecoding {
       if moves != before { try zero(Tensor(done, rows: 1, columns: done.byteCount, dtype: .uint8)) }
     }
     try timer?.begin(.attention)
-    // One row's blocks begin while the projections are computed where every multiprocessor gets one, of those with nothing to do
-    // too: a few would lead the kernels behind them to multiprocessors that have their share already.
+    // One row's blocks begin while the projections are computed where every multiprocessor has one of theirs and gets one of
+    // these, of those with nothing to do too: a few would lead the kernels behind them to multiprocessors that have their share.
     let parts = shape.keyValueHeads * blocks * splits
     // Four or five times 32 keys and values.
     let ring = (heads > 2 ? 4 : 5) * 32 * width * 4
-    let isUniform = count == 1 && heads <= 2 && overlapsLaunches && parts <= context.multiprocessors
+    let isUniform =
+      count == 1 && heads <= 2 && overlapsLaunches && parts <= context.multiprocessors
+      && blocksBefore == context.multiprocessors
     let uniform = isUniform ? context.overHalf : nil
     try launch(
       "attention_decode_\(width)_\(heads)",

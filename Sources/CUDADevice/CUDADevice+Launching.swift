@@ -42,6 +42,7 @@ extension CUDADevice {
   /// Launches a kernel.
   func launch(_ name: String, _ grid: Grid, sharedBytes: Int = 0, _ words: [UInt64]) throws {
     guard grid.x > 0, grid.y > 0 else { return }
+    blocksBefore = grid.x * grid.y
     try context.enter()
     let function = try kernels.function(name, sharedBytes: sharedBytes)
     let code = withUnsafeTemporaryAllocation(of: UInt64.self, capacity: words.count) { values in
@@ -67,6 +68,7 @@ extension CUDADevice {
     _ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64], overlaps: Bool = true
   ) throws {
     guard grid.x > 0, grid.y > 0 else { return }
+    blocksBefore = grid.x * grid.y
     try context.enter()
     let function = try kernels.function(name, sharedBytes: sharedBytes, overlaps: true)
     let code = words.withUnsafeBytes { bytes -> Int32 in

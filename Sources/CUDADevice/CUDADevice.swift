@@ -32,6 +32,8 @@ public final class CUDADevice: Device, @unchecked Sendable {
   public var moves = 0
   /// Whether a kernel's blocks may begin before the kernel before has ended.
   let overlapsLaunches: Bool
+  /// Blocks of the kernel that was launched last: where every multiprocessor got one, the next one's may come evenly beside them.
+  var blocksBefore = 0
   let allowsRecordings: Bool
   /// Weights that take turns are copied by a stream of their own, which no recording holds.
   public var recordsSteps: Bool { allowsRecordings && activeStream == nil }
