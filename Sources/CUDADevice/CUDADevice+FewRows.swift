@@ -144,8 +144,7 @@ extension CUDADevice {
     ]
     words += norm?.words(of: x) ?? [0, 0, 0]
     try launch(
-      work.kernel, work.grid, sharedBytes: work.sharedBytes,
-      structure: words)
+      work.kernel, work.grid, sharedBytes: work.sharedBytes, structure: words, isAllShared: work.isAllShared)
     guard work.slices > 1 else { return }
     let columns = activation == nil ? rows.reduce(0, +) : rows[0]
     try launch("rows_sum", Grid(x: (columns + 255) / 256, y: x.rows, threadsX: 256), structure: words)
@@ -162,6 +161,8 @@ private struct FewRows {
   var sharedBytes: Int
   var grid: CUDADevice.Grid
   var kernel: String
+  /// Whether it does without the first cache.
+  var isAllShared = true
 
   /// One row with matrices in NF4 (`rows_one.cu`): no part of x and of its columns is left to other blocks; nil where x does
   /// not fit.
@@ -235,6 +236,7 @@ private struct FewRows {
     slice = (blocks + slices - 1) / slices
     slices = (blocks + slice - 1) / slice
     kernel = "rows_bf16_\(halves * 8)"
+    isAllShared = isInNF4
     if isInNF4 {
       // How many blocks a warp reads at once: so many that few of the last are none of its own. One row comes here where
       // its own kernel has no room.

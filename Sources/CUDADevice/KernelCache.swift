@@ -71,15 +71,15 @@ final class KernelCache {
     for module in modules { _ = context.driver.pointee.unloadModule(module.handle) }
   }
 
-  /// The kernel of that name, allowed `sharedBytes` of dynamic shared memory; `overlaps`: it begins while another ends, on
-  /// multiprocessors that divide their memory alike for both.
-  func function(_ name: String, sharedBytes: Int = 0, overlaps: Bool = false) throws -> UnsafeMutableRawPointer {
+  /// The kernel of that name, allowed `sharedBytes` of dynamic shared memory; `isAllShared`: multiprocessors give it as little
+  /// of their memory as first cache as they can, and so begin it beside another that is given as little.
+  func function(_ name: String, sharedBytes: Int = 0, isAllShared: Bool = false) throws -> UnsafeMutableRawPointer {
     let function: UnsafeMutableRawPointer
     if let known = functions[name] {
       function = known
     } else {
       function = try find(name)
-      if overlaps {
+      if isAllShared {
         // 9: how much of a multiprocessor's memory is to be shared memory, in per cent.
         try context.check(
           context.driver.pointee.setFunctionAttribute(function, 9, 100), "giving \(name) all shared memory")
