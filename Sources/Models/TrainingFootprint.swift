@@ -98,12 +98,17 @@ public struct TrainingExtent: Sendable {
   /// Bytes of the optimizer's moments on the device and on the host: in fp32, or in codes with one absmax for 256 of them.
   package var momentByteCounts: (device: Int, host: Int) {
     let parameters = parameterCount
-    guard storage.momentsAreOnHost else {
-      return (quantizesMoments ? 2 * (parameters + parameters / 64) : 8 * parameters, 0)
-    }
+    guard storage.momentsAreOnHost else { return (keptMomentByteCount, 0) }
     let piece = MomentPieces.byteCount(min(parameters, MomentPieces.length), isQuantized: quantizesMoments)
     return (MomentPieces.places * piece, (parameters + MomentPieces.length - 1) / MomentPieces.length * piece)
   }
+
+  private var keptMomentByteCount: Int {
+    quantizesMoments ? 2 * (parameterCount + parameterCount / 64) : 8 * parameterCount
+  }
+
+  /// Bytes of the copy that a checkpoint is written from while steps go on: parameters in fp32, and their moments.
+  public var checkpointByteCount: Int { 4 * parameterCount + keptMomentByteCount }
 
   /// Parameters that learn.
   public var parameterCount: Int {

@@ -27,7 +27,8 @@ public enum StepPlanning {
       configuration, storage: storages[storages.count - 1].storage, adapter: adapter,
       quantizesMoments: quantizesMoments, tokens: tokens)
     // A tokenizer takes about 320 bytes for each of its tokens.
-    extent.hostByteCount = (checkpoint?.embeddingByteCount ?? 0) + 320 * configuration.vocabularySize
+    extent.hostByteCount =
+      (checkpoint?.embeddingByteCount ?? 0) + 320 * configuration.vocabularySize + extent.checkpointByteCount
     var planner = StepPlanner(
       extent, context: context, budget: MemoryAllowance.whole(memory, on: device),
       hostBudget: MemoryAllowance.host(hostMemory, beside: device),

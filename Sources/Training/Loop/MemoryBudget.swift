@@ -6,10 +6,12 @@ extension LanguageModel {
   /// The plan of the fastest step that fits `budget` bytes beside what the process holds now.
   /// - Parameters:
   ///   - context: tokens of a document, which decide what attention costs.
+  ///   - copy: bytes of the host's memory that a checkpoint is copied to while steps go on.
   ///   - hostBudget: bytes of the host's memory, for weights and moments that lie there too; nil: most of what is free now.
   /// - Throws: when no plan fits, with the number of tokens that would.
   package func activationPlan(
-    _ wanted: TrainingConfiguration.Recompute, tokens: Int, context: Int, budget: Int?, hostBudget: Int? = nil
+    _ wanted: TrainingConfiguration.Recompute, tokens: Int, context: Int, budget: Int?, copy: Int = 0,
+    hostBudget: Int? = nil
   ) throws -> ActivationPlan {
     switch wanted {
     case .none: return .everything
@@ -21,7 +23,7 @@ extension LanguageModel {
       var extent = TrainingExtent(
         configuration, storage: storage, adapter: adapter?.configuration, quantizesMoments: false, tokens: tokens)
       // Rows that no token has asked for yet are still in the file alone.
-      extent.hostByteCount = checkpoint?.embeddingByteCount ?? 0
+      extent.hostByteCount = (checkpoint?.embeddingByteCount ?? 0) + copy
       return extent
     }
     free -= extent(tokens).lateByteCount(on: device)

@@ -59,7 +59,12 @@ extension Trainer {
   private var companionByteCount: Int { companions.reduce(0) { $0 + $1.bytes.count } }
 
   private var checkpointByteCount: Int {
-    learned.count * (average == nil ? 4 : 8) + optimizer.stateByteCount + companionByteCount + (1 << 20)
+    Self.copyByteCount(of: learned, average: average, optimizer: optimizer) + companionByteCount + (1 << 20)
+  }
+
+  /// Bytes of the copy that a checkpoint is written from.
+  static func copyByteCount(of learned: any LearnedParameters, average: RunningAverage?, optimizer: Optimizer) -> Int {
+    learned.count * (average == nil ? 4 : 8) + optimizer.stateByteCount
   }
 
   /// What the rest of the run will write.

@@ -109,7 +109,8 @@ public final class Trainer {
     if configuration.samplePrompts.isEmpty { model.device.limitMemory(to: configuration.memory) }
     activationPlan = try model.activationPlan(
       configuration.recompute, tokens: tokens, context: max(data.counts.longest, evalData?.counts.longest ?? 0),
-      budget: configuration.memory)
+      budget: configuration.memory,
+      copy: Self.copyByteCount(of: learned, average: average, optimizer: optimizer))
     try model.reserve(tokens: tokens, activationPlan)
   }
 
