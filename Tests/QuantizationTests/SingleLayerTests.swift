@@ -28,7 +28,8 @@ struct SingleLayerTests {
       [Finalist(kept: [], predictedKL: export.layers.reduce(0) { $0 + ($1.predictedKL ?? 0) })]
       + export.layers.map { Finalist(kept: all.subtracting([$0.name]), predictedKL: $0.predictedKL ?? 0) }
     try export.keepBest(
-      of: choices, by: LanguageModel(export.checkpoint, on: CPUDevice(compute: compute)), on: Array(text.ids.prefix(2048)))
+      of: choices, by: LanguageModel(export.checkpoint, on: CPUDevice(compute: compute)),
+      on: Array(text.ids.prefix(2048)))
     let measured = export.finalists.compactMap(\.measuredKL)
     let predicted = choices.map(\.predictedKL)
     let correlation = Self.rankCorrelation(Array(predicted.dropFirst()), Array(measured.dropFirst()))
