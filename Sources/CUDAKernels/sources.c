@@ -7,6 +7,9 @@ static const char prelude[] = {
 static const char attention[] = {
 #embed "Kernels/attention.cuh"
   , 0};
+static const char cached_heads[] = {
+#embed "Kernels/cached_heads.cuh"
+  , 0};
 static const char half[] = {
 #embed "Kernels/half.cuh"
   , 0};
@@ -77,6 +80,7 @@ static const char swiglu[] = {
 static const sl_kernel_source sources[] = {
   {"prelude.cuh", prelude},
   {"attention.cuh", attention},
+  {"cached_heads.cuh", cached_heads},
   {"half.cuh", half},
   {"nf4.cuh", nf4_header},
   {"rows.cuh", rows},

@@ -28,7 +28,9 @@ import Testing
   @Test func everyKernelFileIsEmbedded() {
     #expect(KernelSource.compiled.count >= 9)
     #expect(
-      KernelSource.included.map(\.name).sorted() == ["attention.cuh", "half.cuh", "nf4.cuh", "prelude.cuh", "rows.cuh"])
+      KernelSource.included.map(\.name).sorted() == [
+        "attention.cuh", "cached_heads.cuh", "half.cuh", "nf4.cuh", "prelude.cuh", "rows.cuh",
+      ])
     for source in KernelSource.all { #expect(source.text.hasPrefix("//"), "\(source.name) begins with what it is") }
   }
 
