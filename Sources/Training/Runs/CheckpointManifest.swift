@@ -55,16 +55,23 @@ struct CheckpointManifest: Equatable {
       if mapped.bytes.count != file.byteCount {
         throw RunError(path, "the file is damaged: \(mapped.bytes.count) bytes instead of \(file.byteCount)")
       }
-      var checksum = CRC32()
-      checksum.update(mapped.bytes)
-      if checksum.hexadecimal != file.crc32 { throw RunError(path, "the file is damaged: its checksum differs") }
+      if Self.checksum(mapped) != file.crc32 { throw RunError(path, "the file is damaged: its checksum differs") }
     }
   }
 
   private static func describe(_ name: String, in folder: String) throws -> File {
     let file = try MappedFile(path: "\(folder)/\(name)")
+    return File(name: name, byteCount: file.bytes.count, crc32: checksum(file))
+  }
+
+  /// Of all bytes, a piece of them in memory at a time.
+  private static func checksum(_ file: MappedFile) -> String {
     var checksum = CRC32()
-    checksum.update(file.bytes)
-    return File(name: name, byteCount: file.bytes.count, crc32: checksum.hexadecimal)
+    for start in stride(from: 0, to: file.bytes.count, by: 1 << 20) {
+      let range = start..<min(start + (1 << 20), file.bytes.count)
+      checksum.update(UnsafeRawBufferPointer(rebasing: file.bytes[range]))
+      file.release(range)
+    }
+    return checksum.hexadecimal
   }
 }
