@@ -78,29 +78,12 @@ FN void SL_NAME(make_tables)(const sl_block_format f, int tables[2]) { (void)f, 
 FN void SL_NAME(block)(const sl_block_format f, const int rows, const int *t, const uint8_t *codes, const float *x,
                        int64_t ldx, VF first[][PARTS], VF second[][PARTS]) {
   (void)t;
-  const int bits = strip_high_bits(f), per_vector = bits == 4 ? 4 : 8;
   UNROLL for (int part = 0; part < PARTS; part++) {
-    const uint8_t *lanes = codes + 4 * SL_WIDTH * part;
     VF s[2][most_rows];
     UNROLL for (int r = 0; r < rows; r++) s[0][r] = s[1][r] = (VF){};
-    UNROLL for (int v = 0; v < 32 / per_vector; v++) {
-      const VU w = *(const VU *)(lanes + 64 * v);
-      const VU h = bits == 1 || bits == 2 ? *(const VU *)(lanes + 256 + 64 * (bits == 1 ? 0 : v / 2)) : w;
-      UNROLL for (int i = 0; i < per_vector; i++) {
-        const int element = per_vector * v + i, place = 16 * (i & 1) + (bits == 4 ? 8 : 4) * (i / 2);
-        VI q;
-        if (bits == 4) {
-          q = (VI)(w << (24 - place)) >> 24;
-        } else {
-          VU code = w >> place & 15;
-          const int within = bits == 1 ? element : element % 16, from = 16 * (i & 1) + bits * (within / 2);
-          if (bits == 1) code |= (h >> from & 1) << 4;
-          if (bits == 2) code |= (h >> from & 3) << 4;
-          q = (VI)code - strip_offset(f);
-        }
-        const VF value = __builtin_convertvector(q, VF);
-        UNROLL for (int r = 0; r < rows; r++) s[element / 16][r] += value * x[r * ldx + element];
-      }
+    UNROLL for (int element = 0; element < 32; element++) {
+      const VF value = __builtin_convertvector(SL_NAME(code)(f, codes + 4 * SL_WIDTH * part, element), VF);
+      UNROLL for (int r = 0; r < rows; r++) s[element / 16][r] += value * x[r * ldx + element];
     }
     UNROLL for (int r = 0; r < rows; r++) {
       first[r][part] = f == SL_BLOCKS_Q6_K ? s[0][r] : s[0][r] + s[1][r];

@@ -47,34 +47,19 @@ typedef struct {
   VF scale[PARTS], second_scale[PARTS], below[PARTS];
 } SL_NAME(lanes);
 
+#include "strips_lanes.h"
+
 /// 32 elements of all lanes, [32][16].
 FN void SL_NAME(decode)(const sl_block_format f, const uint8_t *codes, const SL_NAME(lanes) *lanes, float *out) {
-  const int bits = strip_high_bits(f), per_vector = bits == 4 ? 4 : 8;
   UNROLL for (int i = 0; i < 32; i++) {
-    const int v = i / per_vector, place = 16 * (i & 1) + (bits == 4 ? 8 : 4) * (i % per_vector / 2);
     UNROLL for (int p = 0; p < PARTS; p++) {
-      const uint8_t *at = codes + 4 * SL_WIDTH * p;
-      const VU w = *(const VU *)(at + 64 * v);
-      VI q;
-      if (bits == 4) {
-        q = (VI)(w << (24 - place)) >> 24;
-      } else {
-        VU code = w >> place & 15;
-        const int within = bits == 1 ? i : i % 16, from = 16 * (i & 1) + bits * (within / 2);
-        if (bits > 0) {
-          const VU h = *(const VU *)(at + 256 + 64 * (bits == 1 ? 0 : i / 16));
-          code |= (h >> from & (bits == 1 ? 1 : 3)) << 4;
-        }
-        q = (VI)code - strip_offset(f);
-      }
+      const VI q = SL_NAME(code)(f, codes + 4 * SL_WIDTH * p, i);
       VF x = (i < 16 ? lanes->scale[p] : lanes->second_scale[p]) * __builtin_convertvector(q, VF);
       if (strip_has_minima(f)) x = x + lanes->below[p];
       *(VF *)(out + strip_rows * i + SL_WIDTH * p) = x;
     }
   }
 }
-
-#include "strips_lanes.h"
 
 FN void SL_NAME(strip)(const sl_block_format f, const struct unpack *c, int64_t index) {
   const uint8_t *at = c->strips->values + index * strip_bytes(f, c->strips->k);

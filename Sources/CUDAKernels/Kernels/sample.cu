@@ -1,5 +1,6 @@
 // Choosing the next token of each sequence from its logits: the likeliest, or one drawn from those that top-k, min-p and top-p
-// leave. One block per sequence; sums are taken in one order, so that the same logits and draw give the same token.
+// leave. Many blocks find the largest of each part, one for each sequence chooses; sums are taken in one order, so that the same
+// logits and draw give the same token.
 #include "prelude.cuh"
 
 /// How a sequence's token is chosen.
