@@ -63,7 +63,7 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
         if (n - c * 32 <= 0 || (aligned && n - c * 32 >= 4)) {
           copy_async(to + i * threads, features, n - c * 32 > 0);
         } else {
-          to[i * threads] = load_features(features, n - c * 32, aligned);
+          to[i * threads] = load_features(features, n - c * 32);
         }
       }
     }
@@ -76,11 +76,7 @@ template <int D, int H> DEVICE void attend(const CachedAttention &p) {
   int item = warp;
   bool is_query = item < heads, is_key = item == heads && end == last_page, is_value = item == heads + 1 && end == last_page;
   Turn<D> turn;
-  load_turn<D>(p, position < 0 || is_value ? 0 : position, turn);
-  if (is_value) {
-#pragma unroll
-    for (int i = 0; i < chunks; i++) turn.cosine[i] = 1, turn.sine[i] = 0;
-  }
+  load_turn<D>(p, position >= 0 && !is_value, position, turn);
   wait_for_previous();
   if (!is_uniform) let_next_begin();
   u16 *output = p.output + row * p.ldo + (i64)first_head * d;

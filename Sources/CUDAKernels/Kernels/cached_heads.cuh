@@ -31,16 +31,16 @@ struct CachedAttention {
   i64 uniform;
 };
 
-/// What turns the head's elements lane, lane + 32, …: known before the head is.
+/// What turns the head's elements lane, lane + 32, …, which is known before the head is; nothing where it does not turn.
 template <int D> struct Turn {
   float cosine[D / 32], sine[D / 32];
 };
-template <int D> DEVICE void load_turn(const CachedAttention &p, i64 position, Turn<D> &turn) {
+template <int D> DEVICE void load_turn(const CachedAttention &p, bool turns, i64 position, Turn<D> &turn) {
 #pragma unroll
   for (int i = 0; i < D / 32; i++) {
     int half = (int)p.half, at = (int)threadIdx.x % 32 + 32 * i, pair = at < half ? at : at - half;
     turn.cosine[i] = 1, turn.sine[i] = 0;
-    if (p.cosines != 0 && at < 2 * half)
+    if (turns && p.cosines != 0 && at < 2 * half)
       turn.cosine[i] = p.cosines[position * half + pair], turn.sine[i] = p.sines[position * half + pair];
   }
 }
@@ -76,10 +76,8 @@ DEVICE void prepare_head(const CachedAttention &p, const u16 *x, const float *bi
   }
 }
 
-/// Four features of a cached key or value.
-DEVICE uint2 load_features(const u16 *p, int n, int aligned) {
-  if (n <= 0) return make_uint2(0, 0);
-  if (aligned && n >= 4) return *(const uint2 *)p;
+/// Four features of a cached key or value, of which there are fewer or which lie anyhow, one by one.
+DEVICE uint2 load_features(const u16 *p, int n) {
   u32 e[4];
 #pragma unroll
   for (int i = 0; i < 4; i++) e[i] = i < n ? p[i] : 0;

@@ -96,9 +96,11 @@ DEVICE float old_value(const RowProducts &p, int part, i64 row, i64 n) {
   return p.is_float ? ((float *)to.y)[n * to.ldy + row] : widen(((u16 *)to.y)[n * to.ldy + row]);
 }
 
-/// Writes an element of y; `gate`: of the same row and place, where the parts are gate and up.
-DEVICE void write_row(const RowProducts &p, int part, i64 row, i64 n, float value, float &gate) {
+/// Writes an element of y, its adapter's part and what it is added to included; `gate`: of the same row and place, where the parts
+/// are gate and up.
+DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float value, float old, float &gate) {
   const RowPart &to = p.part[part];
+  value = adapted(to, row, n, value) + old;
   if (p.is_float) {
     ((float *)to.y)[n * to.ldy + row] = value;
   } else {
@@ -110,11 +112,6 @@ DEVICE void write_row(const RowProducts &p, int part, i64 row, i64 n, float valu
   } else {
     p.activation[n * p.ld_activation + row] = narrow(silu(gate) * value);
   }
-}
-
-/// Writes an element of y; `gate`: of the same row and place, where the parts are gate and up.
-DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float value, float old, float &gate) {
-  write_row(p, part, row, n, adapted(p.part[part], row, n, value) + old, gate);
 }
 
 /// The rows of x that a block multiplies, from shared memory: `HALVES` times 8 at most. `place(piece)`: where a piece of eight

@@ -134,8 +134,13 @@ struct Choice {
   i64 parts;
 };
 DEVICE u64 better(u64 a, u64 b) { return a > b ? a : b; }
-DEVICE u64 other_lanes(u64 x, int step) {
-  return (u64)__shfl_xor_sync(0xffffffffu, (u32)(x >> 32), step) << 32 | __shfl_xor_sync(0xffffffffu, (u32)x, step);
+DEVICE u64 best_of_lanes(u64 x) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+    u32 high = __shfl_xor_sync(0xffffffffu, (u32)(x >> 32), step), low = __shfl_xor_sync(0xffffffffu, (u32)x, step);
+    x = better(x, (u64)high << 32 | low);
+  }
+  return x;
 }
 
 /// The largest logit of a part of a row, of equals the first. Draws are from finite logits only. Grid: x over parts, y over rows.
@@ -165,8 +170,7 @@ KERNEL(256, 4) sample_best(const GRID_CONSTANT Choice p) {
       best = better(best, (u64)order << 32 | (0x7fffffffu - (u32)(first + i)));
     }
   }
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) best = better(best, other_lanes(best, step));
+  best = best_of_lanes(best);
   if (threadIdx.x % 32 == 0) best_of_warp[threadIdx.x / 32] = best;
   __syncthreads();
   if (threadIdx.x != 0) return;
@@ -191,8 +195,7 @@ KERNEL(512, 1) sample(const GRID_CONSTANT Choice p) {
   // Every warp finds the largest for itself.
   u64 best = 0;
   for (int part = thread % 32; part < (int)p.parts; part += 32) best = better(best, p.best[row * p.parts + part]);
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) best = better(best, other_lanes(best, step));
+  best = best_of_lanes(best);
   u32 order = (u32)(best >> 32);
   int token = (int)(0x7fffffffu - (u32)best);
   if (thread == 0) chosen = -1;
