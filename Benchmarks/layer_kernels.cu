@@ -1,5 +1,5 @@
 // Times the kernels of one answer's step through layers of Phi-4's shape, each kind in a chain of its own and all in their order,
-// with matrices in NF4, and the product of a head in bf16. Needs the toolkit's compiler and a GPU of compute capability 9.0:
+// with matrices in NF4 or (DENSE=1) in bf16, and the product of a head in bf16. Needs the toolkit's compiler and a GPU of compute capability 9.0:
 //
 //   nvcc -std=c++17 -O3 -arch=sm_90a -I Sources/CUDAKernels/Kernels Benchmarks/layer_kernels.cu -o layer_kernels
 //   LENGTH=1000 SPLITS=3 HEADS=1 ./layer_kernels
@@ -13,13 +13,11 @@
 #include <cuda_runtime.h>
 #include <vector>
 
-#include "rows_one.cu"
+#include "rows_nf4_one.cu"
 namespace attention {
 #include "attention_decode.cu"
 }
-namespace dense {
-#include "rows_bf16.cu"
-}
+#include "rows_bf16_one.cu"
 
 static void check(cudaError_t code, const char *what) {
   if (code == cudaSuccess) return;
@@ -30,6 +28,7 @@ static void check(cudaError_t code, const char *what) {
 
 enum { layer_count = 6, rounds = 4, model = 5120, inner = 17920, heads = 40, key_heads = 10, d = 128, vocabulary = 100352 };
 static int multiprocessors, multiprocessor_memory;
+static bool dense;
 static cudaStream_t stream;
 
 static int setting(const char *name, int standard) {
@@ -79,20 +78,20 @@ static int over_half() { return multiprocessor_memory / 2 - 1024 + 8; }
 
 static RowPart matrix(i64 rows, i64 columns) {
   RowPart part = {};
-  part.rows = rows;
+  part.rows = part.ldy = rows;
+  if (dense) {
+    part.weights = filled(rows * columns * 2, Kind::bf16), part.stride = columns;
+    return part;
+  }
   part.weights = filled(rows * columns / 2, Kind::bits);
   part.absmax = (u8 *)filled(rows * columns / 64, Kind::bits);
   part.nested = (float *)filled(rows * columns / 64 / 256 * 4 + 64, Kind::floats);
   part.offset = (float *)filled(64, Kind::floats);
-  part.ldy = rows;
   return part;
 }
 
-/// A product of one row, its blocks and shared memory as `FewRows` counts them.
-static void product(const RowProducts &p, bool overlaps) {
-  bool paired = p.activation != 0, wide = p.columns > 10 << 10;
-  int chunks = wide ? 2 : 1, most = wide ? 9 : 10, team = (int)(p.columns + chunks * 1024 - 1) / (chunks * 1024);
-  int parts = paired ? 1 : (int)p.parts;
+/// The most rows that a block has of those of each part.
+static i64 share_of(const RowProducts &p, int parts) {
   i64 rows = 0, left = multiprocessors, share = 0;
   for (int i = 0; i < parts; i++) rows += p.part[i].rows;
   for (int i = 0; i < parts; i++) {
@@ -101,12 +100,33 @@ static void product(const RowProducts &p, bool overlaps) {
     i64 most_rows = (p.part[i].rows + own - 1) / own;
     share = most_rows > share ? most_rows : share, left -= own, rows -= p.part[i].rows;
   }
+  return share;
+}
+
+/// Products of one row, their blocks and shared memory as `FewRows` counts them.
+static void product_in_bf16(const RowProducts &p, bool overlaps) {
+  bool paired = p.activation != 0;
+  int pieces = (int)(p.columns + piece_columns - 1) / piece_columns, least = (pieces + 11) / 12, own = least;
+  auto padded = [&](int own) { return (pieces + own - 1) / own * own; };
+  for (int other = least; other <= least + least / 2; other++) own = padded(other) < padded(own) ? other : own;
+  int team = (pieces + own - 1) / own, teams = 12 / team;
+  i64 slots = share_of(p, paired ? 1 : (int)p.parts) * (paired ? 2 : 1);
+  slots = slots < round_rows * teams ? slots : round_rows * teams;
+  int shared = ring_at + teams * team * items_ahead * item_bytes + padded(own) * piece_bytes + (int)slots * (team + 1) * 4;
+  if (paired && shared < over_half()) shared = over_half();
+  launch(rows_bf16_one, multiprocessors, teams * team * 32, shared, p, overlaps);
+}
+static void product_in_nf4(const RowProducts &p, bool overlaps) {
+  bool paired = p.activation != 0, wide = p.columns > 10 << 10;
+  int chunks = wide ? 2 : 1, most = wide ? 9 : 10, team = (int)(p.columns + chunks * 1024 - 1) / (chunks * 1024);
+  i64 share = share_of(p, paired ? 1 : (int)p.parts);
   int absmax = (int)(share * p.columns / 64), scales = (absmax + 46) / 16 * 16 + (absmax / 256 + 6) / 4 * 16;
   int x = team * chunks * 2048, sums = (int)share * (paired ? 2 : 1) * (team + 1) * 4;
   int shared = (65 << 10) + 128 + scales * (paired ? 2 : 1) + (x > sums ? x : sums);
   if (paired && shared < over_half()) shared = over_half();
   launch(wide ? rows_nf4_one_2 : rows_nf4_one_1, multiprocessors, most / team * team * 32, shared, p, overlaps);
 }
+static void product(const RowProducts &p, bool overlaps) { dense ? product_in_bf16(p, overlaps) : product_in_nf4(p, overlaps); }
 
 /// The shortest of several runs of a recorded chain, for each of its `count` members.
 template <class Work> static void report(const char *name, int count, Work work) {
@@ -137,7 +157,8 @@ int main() {
   CHECK(cudaGetDeviceProperties(&properties, 0));
   multiprocessors = properties.multiProcessorCount, multiprocessor_memory = (int)properties.sharedMemPerMultiprocessor;
   CHECK(cudaStreamCreate(&stream));
-  printf("%s\n", properties.name);
+  dense = setting("DENSE", 0) != 0;
+  printf("%s, %s\n", properties.name, dense ? "bf16" : "NF4");
 
   struct Layer {
     RowPart q, k, v, o, gate, up, down;
@@ -223,6 +244,6 @@ int main() {
     RowProducts p = products(1, model);
     p.part[0].rows = vocabulary, p.part[0].weights = head, p.part[0].stride = model, p.part[0].y = logits;
     p.part[0].ldy = vocabulary, p.is_float = 1, p.x = normed;
-    for (int i = 0; i < 4; i++) launch(dense::rows_bf16_one, 2 * multiprocessors, 256, (model + 255) / 256 * 512, p, true);
+    for (int i = 0; i < 4; i++) product_in_bf16(p, true);
   });
 }

@@ -45,12 +45,12 @@ extension CUDADevice {
         x.rows != 1
         ? nil
         : parts.isInNF4
-          ? FewRows(one: rows, columns: x.columns, isPaired: isPaired, context: context)
-          : FewRows(head: rows, columns: x.columns, isPaired: isPaired, context: context)
+          ? FewRows(oneInNF4: rows, columns: x.columns, isPaired: isPaired, context: context)
+          : FewRows(oneInBF16: rows, columns: x.columns, isPaired: isPaired, context: context)
       return (one, rows)
     }
-    // Only the kernel of one row in NF4 makes a norm.
-    if norm != nil, !zip(launches, works).allSatisfy({ $0.isInNF4 && $1.0 != nil }) { return false }
+    // Only the kernels of one row make a norm.
+    if norm != nil, works.contains(where: { $0.0 == nil }) { return false }
     try multiplyAdapters(x, projections, lowRank, norm)
     for (parts, (one, rows)) in zip(launches, works) {
       let work =
@@ -164,31 +164,63 @@ private struct FewRows {
   /// Whether it does without the first cache.
   var isAllShared = true
 
-  /// One row with matrices in NF4 (`rows_one.cu`): no part of x and of its columns is left to other blocks; nil where x does
+  /// One row with matrices in NF4 (`rows_nf4_one.cu`): no part of x and of its columns is left to other blocks; nil where x does
   /// not fit.
-  init?(one rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
+  init?(oneInNF4 rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
     // Pieces of 1,024 columns that a warp takes of a row, and the most warps of a block.
     let (name, pieces, most) =
       columns <= 10 << 10 ? ("1", 1, 10) : columns <= 18 << 10 ? ("2", 2, 9) : ("wide", 2, 18)
-    let teamWarps = (columns + pieces * 1024 - 1) / (pieces * 1024)
-    guard teamWarps <= most else { return nil }
+    self.init(
+      one: "rows_nf4_one_\(name)", rows: rows, columns: columns, columnsOfWarp: pieces * 1024, mostWarps: most,
+      isPaired: isPaired, context: context
+    ) { share, teamWarps, _ in
+      // Behind the table of codes and what all blocks keep: absmax codes and nested values of the share, then x, whose place the
+      // sums of rows take.
+      let absmax = share * columns / 64
+      let scales = (absmax + 46) / 16 * 16 + (absmax / 256 + 6) / 4 * 16
+      let sums = share * (isPaired ? 2 : 1) * (teamWarps + 1) * 4
+      return (65 << 10) + 128 + scales * (isPaired ? 2 : 1) + max(teamWarps * pieces * 2048, sums)
+    }
+  }
+
+  /// One row with matrices in bf16 (`rows_bf16_one.cu`).
+  init?(oneInBF16 rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
+    // Pieces of 256 columns that a warp takes of a row: so many that few are none and no more than 12 warps are needed.
+    let pieces = (columns + 255) / 256
+    let least = (pieces + 11) / 12
+    func padded(_ own: Int) -> Int { (pieces + own - 1) / own * own }
+    let own = (least...least + least / 2).min { padded($0) < padded($1) } ?? least
+    self.init(
+      one: "rows_bf16_one", rows: rows, columns: columns, columnsOfWarp: own * 256, mostWarps: 12, isPaired: isPaired,
+      context: context
+    ) { share, teamWarps, teams in
+      // Sums of squares, the ring, x, sums of as many rows as are finished at once.
+      let slots = min(share * (isPaired ? 2 : 1), 256 * teams)
+      return 128 + teams * teamWarps * 3 * 2048 + padded(own) * 512 + slots * (teamWarps + 1) * 4
+    }
+  }
+
+  /// One row: every multiprocessor gets one block.
+  ///
+  /// `bytes`: shared memory of a block for its share of the rows, the warps of a team and its teams.
+  private init?(
+    one kernel: String, rows: [Int], columns: Int, columnsOfWarp: Int, mostWarps: Int, isPaired: Bool,
+    context: CUDAContext, bytes: (_ share: Int, _ teamWarps: Int, _ teams: Int) -> Int
+  ) {
+    let teamWarps = (columns + columnsOfWarp - 1) / columnsOfWarp
+    guard teamWarps <= mostWarps else { return nil }
+    let teams = mostWarps / teamWarps
     let units = isPaired ? [rows[0]] : rows
     let blocks = min(units.reduce(0, +), context.multiprocessors)
     guard blocks >= units.count else { return nil }
-    let share = Self.mostRows(units, blocks: blocks)
-    // Behind the table of codes and what all blocks keep: absmax codes and nested values of the share, then x, whose place the
-    // sums of rows take.
-    let absmax = share * columns / 64
-    let scales = (absmax + 46) / 16 * 16 + (absmax / 256 + 6) / 4 * 16
-    let sums = share * (isPaired ? 2 : 1) * (teamWarps + 1) * 4
-    sharedBytes = (65 << 10) + 128 + scales * (isPaired ? 2 : 1) + max(teamWarps * pieces * 2048, sums)
+    sharedBytes = bytes(Self.mostRows(units, blocks: blocks), teamWarps, teams)
     guard sharedBytes <= context.sharedMemory else { return nil }
     // While gate and up and the kernels around them overlap, each multiprocessor is to get one of their blocks.
     if isPaired, let overHalf = context.overHalf { sharedBytes = max(sharedBytes, overHalf) }
     halves = 1
     (slice, slices) = (columns / 64, 1)
-    kernel = "rows_nf4_one_\(name)"
-    grid = CUDADevice.Grid(x: blocks, threadsX: most / teamWarps * teamWarps * 32)
+    self.kernel = kernel
+    grid = CUDADevice.Grid(x: blocks, threadsX: teams * teamWarps * 32)
   }
 
   /// The most rows that fall to one of `blocks` blocks where each part has its own, about as many as its rows ask for: as the
@@ -202,19 +234,6 @@ private struct FewRows {
       (left, rows) = (left - own, rows - part)
     }
     return most
-  }
-
-  /// One row with a matrix in bf16 of so many rows that every warp takes several times four of them, as a head has; nil where it
-  /// has fewer.
-  init?(head rows: [Int], columns: Int, isPaired: Bool, context: CUDAContext) {
-    let blocks = 2 * context.multiprocessors
-    guard rows.count == 1, !isPaired, (rows[0] + 3) / 4 >= 4 * 8 * blocks else { return nil }
-    sharedBytes = (columns + 255) / 256 * 512
-    guard 2 * (sharedBytes + 1024) <= context.multiprocessorMemory else { return nil }
-    halves = 1
-    (slice, slices) = (columns / 64, 1)
-    kernel = "rows_bf16_one"
-    grid = CUDADevice.Grid(x: blocks, threadsX: 256)
   }
 
   init(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {

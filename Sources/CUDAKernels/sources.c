@@ -19,6 +19,9 @@ static const char nf4_header[] = {
 static const char rows[] = {
 #embed "Kernels/rows.cuh"
   , 0};
+static const char rows_one[] = {
+#embed "Kernels/rows_one.cuh"
+  , 0};
 static const char adamw[] = {
 #embed "Kernels/adamw.cu"
   , 0};
@@ -64,11 +67,14 @@ static const char rope[] = {
 static const char rows_bf16[] = {
 #embed "Kernels/rows_bf16.cu"
   , 0};
+static const char rows_bf16_one[] = {
+#embed "Kernels/rows_bf16_one.cu"
+  , 0};
 static const char rows_nf4[] = {
 #embed "Kernels/rows_nf4.cu"
   , 0};
-static const char rows_one[] = {
-#embed "Kernels/rows_one.cu"
+static const char rows_nf4_one[] = {
+#embed "Kernels/rows_nf4_one.cu"
   , 0};
 static const char sample[] = {
 #embed "Kernels/sample.cu"
@@ -84,6 +90,7 @@ static const sl_kernel_source sources[] = {
   {"half.cuh", half},
   {"nf4.cuh", nf4_header},
   {"rows.cuh", rows},
+  {"rows_one.cuh", rows_one},
   {"adamw.cu", adamw},
   {"adamw8bit.cu", adamw8bit},
   {"attention_backward.cu", attention_backward},
@@ -99,8 +106,9 @@ static const sl_kernel_source sources[] = {
   {"rmsnorm.cu", rmsnorm},
   {"rope.cu", rope},
   {"rows_bf16.cu", rows_bf16},
+  {"rows_bf16_one.cu", rows_bf16_one},
   {"rows_nf4.cu", rows_nf4},
-  {"rows_one.cu", rows_one},
+  {"rows_nf4_one.cu", rows_nf4_one},
   {"sample.cu", sample},
   {"swiglu.cu", swiglu},
   {nullptr, nullptr},

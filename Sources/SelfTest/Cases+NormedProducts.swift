@@ -8,6 +8,7 @@ private struct NormedProduct {
   var ranks: [Int]
   /// Whether the outputs are gate and up.
   var isPaired = false
+  var storage = FrozenStorage.nf4(resident: false)
 }
 
 extension Case {
@@ -19,14 +20,21 @@ extension Case {
     NormedProduct(inputs: 704, outputs: [75, 75], ranks: [4, 4], isPaired: true),
     NormedProduct(inputs: 5120, outputs: [40, 10, 10], ranks: [0, 0, 0]),
     NormedProduct(inputs: 12_288, outputs: [33, 33], ranks: [0, 8], isPaired: true),
+    NormedProduct(inputs: 64, outputs: [9], ranks: [0], storage: .operands),
+    NormedProduct(inputs: 576, outputs: [72, 24, 24], ranks: [8, 0, 3], storage: .operands),
+    NormedProduct(inputs: 5120, outputs: [40, 10, 10], ranks: [0, 4, 0], storage: .operands),
+    NormedProduct(inputs: 704, outputs: [675, 675], ranks: [4, 4], isPaired: true, storage: .operands),
+    NormedProduct(inputs: 8192, outputs: [33, 33], ranks: [0, 8], isPaired: true, storage: .operands),
   ].map { shape in
+    let isInNF4 = shape.storage != .operands
     let name = "norm and products \(shape.inputs) → \(shape.outputs.map(String.init).joined(separator: "+"))"
-    return Case(name: "\(name)\(shape.isPaired ? ", activated" : ""), NF4", isInNF4: true) { trial in
+    return Case(name: "\(name)\(shape.isPaired ? ", activated" : "")\(isInNF4 ? ", NF4" : "")", isInNF4: isInNF4) {
+      trial in
       let device = trial.device
       let x = try trial.floats(1, shape.inputs, scale: 3)
       let gamma = try trial.floats(1, shape.inputs)
       let matrices = try trial.matrices(
-        shape.outputs, shape.inputs, kept: shape.outputs.map { _ in .nf4(resident: false) })
+        shape.outputs, shape.inputs, kept: shape.outputs.map { _ in shape.storage })
       let projections = try shape.outputs.indices.map { index in
         let rank = shape.ranks[index]
         guard rank > 0 else { return Projection(matrices[index]) }

@@ -187,9 +187,17 @@ extension Case {
         rows: 3, inputs: 17_920, outputs: [24], ranks: [4], accumulate: true, learns: false,
         storage: (nf4, nf4)),
       LinearShape(rows: 16, inputs: 5120, outputs: [17], ranks: [4], floatOutput: true, learns: false),
-      // So many rows that each warp takes whole ones, as of a head: of four multiprocessors, of 132.
-      LinearShape(rows: 1, inputs: 320, outputs: [2055], ranks: [0], floatOutput: true, learns: false),
-      LinearShape(rows: 1, inputs: 192, outputs: [36_003], ranks: [4], accumulate: true, learns: false),
+      // In bf16: one team of warps in each kind of block, more columns than the widest takes, several kinds of matrix.
+      LinearShape(rows: 1, inputs: 5120, outputs: [41, 13], ranks: [4, 0], learns: false),
+      LinearShape(
+        rows: 1, inputs: 17_920, outputs: [37], ranks: [4], accumulate: true, floatOutput: true, learns: false),
+      LinearShape(rows: 1, inputs: 28_672, outputs: [21], ranks: [0], accumulate: true, learns: false),
+      LinearShape(rows: 1, inputs: 40_960, outputs: [5], ranks: [0], learns: false),
+      LinearShape(rows: 1, inputs: 1536, outputs: [40, 24], ranks: [4, 4], learns: false, storage: (.operands, nf4)),
+      // So many rows that their sums are finished in several rounds, as of a head: of four multiprocessors, of 132.
+      LinearShape(rows: 1, inputs: 5120, outputs: [2055], ranks: [0], floatOutput: true, learns: false),
+      LinearShape(rows: 1, inputs: 320, outputs: [15_003], ranks: [0], floatOutput: true, learns: false),
+      LinearShape(rows: 1, inputs: 2496, outputs: [36_003], ranks: [4], accumulate: true, learns: false),
     ]
   }()
 

@@ -4,6 +4,5 @@
 
 EMULATED(rows_bf16_8)
 EMULATED(rows_bf16_16)
-EMULATED(rows_bf16_one)
 EMULATED(rows_sum)
 EMULATED(rows_adapters)

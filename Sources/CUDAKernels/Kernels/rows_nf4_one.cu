@@ -5,7 +5,7 @@
 // since blocks of both fit a multiprocessor. Codes go by way of shared memory, not straight into registers: what is read into
 // registers ahead is waited for with whatever comes next, as a warp has few ways to tell its loads apart.
 #include "nf4.cuh"
-#include "rows.cuh"
+#include "rows_one.cuh"
 
 enum {
   /// Columns of a row that a warp takes at once, 32 for each lane, and the bytes of their codes: a piece.
@@ -21,31 +21,6 @@ enum {
   one_squares = one_map + 1024,
   one_free = one_squares + 128,
 };
-
-/// A block's share of the rows: of one part, or of gate and up.
-struct OneShare {
-  int part, first, last;
-};
-DEVICE OneShare share_of_block(const RowProducts &p) {
-  i64 block = blockIdx.x, blocks = gridDim.x;
-  int part = 0;
-  if (p.activation == 0 && p.parts > 1) {
-    // Each part has its own blocks, about as many as its rows ask for.
-    i64 rows = p.part[0].rows + p.part[1].rows + (p.parts > 2 ? p.part[2].rows : 0), left = blocks;
-    for (; part < (int)p.parts - 1; part++) {
-      i64 others = p.parts - 1 - part, own = (p.part[part].rows * left + rows / 2) / rows;
-      own = own < 1 ? 1 : own > left - others ? left - others : own;
-      if (block < own) {
-        left = own;
-        break;
-      }
-      block -= own, left -= own, rows -= p.part[part].rows;
-    }
-    blocks = left;
-  }
-  i64 rows = p.part[part].rows;
-  return {part, (int)(rows * block / blocks), (int)(rows * (block + 1) / blocks)};
-}
 
 /// Where a block keeps what it needs of a part's absmax, in bytes of shared memory: the code of the share's first block, and
 /// the nested value number 0 if all of them were there.
@@ -73,35 +48,15 @@ DEVICE OneScales bring_scales(u8 *memory, const RowPart &part, OneShare share, u
   return r;
 }
 
-/// Hands the eights of the residual stream that are the thread's to `use(number, eight)`: four are read at once.
-template <class Use> DEVICE void each_eight(const RowProducts &p, Use use) {
-  u32 columns = (u32)p.columns;
-  for (u32 first = threadIdx.x; first * 8 < columns; first += blockDim.x * 4) {
-    Eight values[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      u32 at = (first + i * blockDim.x) * 8;
-      values[i] = {};
-      if (at < columns) values[i] = load_vector(p.stream + at);
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      u32 number = first + i * blockDim.x;
-      if (number * 8 < columns) use(number, values[i]);
-    }
-  }
-}
-
-/// A row of W is taken by a team of warps, each its own columns, `CHUNKS` (1 or 2) times 1,024, whose part of x stays in its registers;
-/// a block has one or several teams, which take turns in its rows. A warp goes through pieces of 1,024 columns two at a time;
-/// STAGES such pairs are on their way.
+/// A warp takes `CHUNKS` (1 or 2) times 1,024 columns, whose part of x stays in its registers; it goes through pieces of 1,024 columns
+/// two at a time; STAGES such pairs are on their way.
 template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
   DYNAMIC_SHARED(memory);
   int lane = (int)kept(threadIdx.x % 32), warp = (int)kept_of_warp(threadIdx.x / 32);
   u32 columns = (u32)p.columns, row_bytes = columns / 2, row_blocks = columns / 64;
-  int team_warps = (int)(columns + CHUNKS * one_columns - 1) / (CHUNKS * one_columns);
-  int teams = (int)blockDim.x / 32 / team_warps, slice = warp % team_warps, team = warp / team_warps;
-  bool paired = p.activation != 0;
+  Teams all_teams = teams_of(p, CHUNKS * one_columns, warp);
+  int team_warps = all_teams.warps, teams = all_teams.count, slice = all_teams.slice, team = all_teams.team;
+  bool paired = all_teams.paired;
   OneShare share = share_of_block(p);
   // Rows of the team; of gate and up, rows of both take turns.
   int units = share.last - share.first, count = units > team ? (units - team + teams - 1) / teams : 0;
@@ -160,40 +115,11 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
 
   // What results are added to, read long before it is needed.
   int slots = paired ? 2 * units : units;
-  auto old_of = [&](int slot) {
-    return old_value(p, paired ? slot % 2 : share.part, share.first + (paired ? slot / 2 : slot), 0);
-  };
-  float old = p.accumulates && (int)threadIdx.x < slots ? old_of((int)threadIdx.x) : 0.0f;
+  float old = p.accumulates && (int)threadIdx.x < slots ? old_of_slot(p, share, paired, (int)threadIdx.x) : 0.0f;
   // x in bf16: threads bring what lies side by side, lanes take what is theirs. A lane's four pieces lie a row of lanes apart.
   uint4 *pieces = (uint4 *)(memory + free_at);
   auto piece_at = [&](u32 i) { return pieces + (i / 128 * 4 + i % 4) * 32 + i / 4 % 32; };
-  u32 count_of_pieces = (u32)(team_warps * CHUNKS) * (one_columns / 8);
-  if (p.gamma == 0) {
-    for (u32 i = threadIdx.x; i < count_of_pieces; i += blockDim.x)
-      copy_async(piece_at(i), p.x + (i * 8 < columns ? i * 8 : 0), i * 8 < columns ? 16 : 0);
-    commit_copies();
-  } else {
-    float squares = 0;
-    each_eight(p, [&](u32 piece, Eight &value) {
-#pragma unroll
-      for (int k = 0; k < 8; k++) squares += value.v[k] * value.v[k];
-    });
-    squares = warp_sum(squares);
-    float *all_squares = (float *)(memory + one_squares);
-    if (lane == 0) all_squares[warp] = squares;
-    __syncthreads();
-    squares = warp_sum(lane < (int)blockDim.x / 32 ? all_squares[lane] : 0.0f);
-    float rstd = 1.0f / sqrtf(squares / (float)columns + (float)p.epsilon);
-    // Read once more, which the first cache answers.
-    each_eight(p, [&](u32 piece, Eight &value) {
-      Eight factor = load_vector(p.gamma + piece * 8);
-#pragma unroll
-      for (int k = 0; k < 8; k++) value.v[k] *= rstd * factor.v[k];
-      *piece_at(piece) = make_uint4(narrow2(value.v[0], value.v[1]), narrow2(value.v[2], value.v[3]),
-                                    narrow2(value.v[4], value.v[5]), narrow2(value.v[6], value.v[7]));
-    });
-    for (u32 i = columns / 8 + threadIdx.x; i < count_of_pieces; i += blockDim.x) *piece_at(i) = make_uint4(0, 0, 0, 0);
-  }
+  bring_x(p, (u32)(team_warps * CHUNKS) * (one_columns / 8), (float *)(memory + one_squares), piece_at);
   // The absmax codes are there too.
   wait_copies<0>();
   __syncthreads();
@@ -229,7 +155,7 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
   int sums_of_row = team_warps + 1;
   float *all_sums = (float *)(memory + free_at);
   for (int slot = (int)threadIdx.x; slot < slots; slot += (int)blockDim.x)
-    all_sums[slot * sums_of_row + team_warps] = slot == (int)threadIdx.x || !p.accumulates ? old : old_of(slot);
+    all_sums[slot * sums_of_row + team_warps] = slot == (int)threadIdx.x || !p.accumulates ? old : old_of_slot(p, share, paired, slot);
 
   u32 own = (u32)lane * 4, last_stage = (STAGES - 1) * 2 * one_piece, stage = 0;
   // What the loop needs it keeps: none of it is worked out again.
@@ -282,31 +208,14 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
       }
       stage = stage == last_stage ? 0 : stage + 2 * one_piece;
     }
-    // Four rows at once: a lane of each eight ends with the sum of one.
 #pragma unroll
     for (int r = 0; r < 4; r++) total[r] *= scale;
-    bool upper = lane & 16, second = lane & 8;
-    float one = upper ? total[2] : total[0], two = upper ? total[3] : total[1];
-    one += __shfl_xor_sync(0xffffffffu, upper ? total[0] : total[2], 16);
-    two += __shfl_xor_sync(0xffffffffu, upper ? total[1] : total[3], 16);
-    float sum = second ? two : one;
-    sum += __shfl_xor_sync(0xffffffffu, second ? one : two, 8);
-#pragma unroll
-    for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-    int index = i + lane / 8, slot = paired ? (team + index / 2 * teams) * 2 + index % 2 : team + index * teams;
-    if (lane % 8 == 0 && index < count) all_sums[slot * sums_of_row + slice] = sum;
+    float sum = sum_of_four(total, lane);
+    int index = i + lane / 8;
+    if (lane % 8 == 0 && index < count) all_sums[all_teams.slot(index) * sums_of_row + slice] = sum;
   }
   __syncthreads();
-  for (int unit = (int)threadIdx.x; unit < units; unit += (int)blockDim.x) {
-    float gate = 0;
-    for (int r = 0; r < (paired ? 2 : 1); r++) {
-      int slot = paired ? unit * 2 + r : unit, part = paired ? r : share.part, row = share.first + unit;
-      const float *sums = all_sums + slot * sums_of_row;
-      float value = 0;
-      for (int w = 0; w < team_warps; w++) value += sums[w];
-      finish_row(p, part, row, 0, value, sums[team_warps], gate);
-    }
-  }
+  finish_slots(p, share, all_teams, all_sums, 0, units);
 }
 
 KERNEL(320, 2) rows_nf4_one_1(const GRID_CONSTANT RowProducts p) { one_row<1, 3>(p); }

@@ -1,6 +1,6 @@
 #include "emulation.h"
 
-#include "rows_one.cu"
+#include "rows_nf4_one.cu"
 
 EMULATED(rows_nf4_one_1)
 EMULATED(rows_nf4_one_2)

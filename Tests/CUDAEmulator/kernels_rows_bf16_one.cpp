@@ -1,0 +1,5 @@
+#include "emulation.h"
+
+#include "rows_bf16_one.cu"
+
+EMULATED(rows_bf16_one)
