@@ -143,8 +143,7 @@ extension CUDADevice {
       (activation?.rowStride ?? 0).word,
     ]
     words += norm?.words(of: x) ?? [0, 0, 0]
-    try launch(
-      work.kernel, work.grid, sharedBytes: work.sharedBytes, structure: words, isAllShared: work.isAllShared)
+    try launch(work.kernel, work.grid, sharedBytes: work.sharedBytes, structure: words)
     guard work.slices > 1 else { return }
     let columns = activation == nil ? rows.reduce(0, +) : rows[0]
     try launch("rows_sum", Grid(x: (columns + 255) / 256, y: x.rows, threadsX: 256), structure: words)
@@ -161,8 +160,6 @@ private struct FewRows {
   var sharedBytes: Int
   var grid: CUDADevice.Grid
   var kernel: String
-  /// Whether it does without the first cache.
-  var isAllShared = true
 
   /// One row with matrices in NF4 (`rows_nf4_one.cu`): no part of x and of its columns is left to other blocks; nil where x does
   /// not fit.
@@ -255,7 +252,6 @@ private struct FewRows {
     slice = (blocks + slices - 1) / slices
     slices = (blocks + slice - 1) / slice
     kernel = "rows_bf16_\(halves * 8)"
-    isAllShared = isInNF4
     if isInNF4 {
       // How many blocks a warp reads at once: so many that few of the last are none of its own. One row comes here where
       // its own kernel has no room.

@@ -63,16 +63,14 @@ extension CUDADevice {
   /// Launches a kernel that takes one structure of eight-byte fields.
   ///
   /// From compute capability 9.0 on its blocks may begin while the kernel before ends, unless told otherwise; it waits for that
-  /// one's results itself. `isAllShared`: as `KernelCache.function` has it; not of kernels with many loads into registers on
-  /// their way, which the first cache holds places for.
+  /// one's results itself.
   func launch(
-    _ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64], overlaps: Bool = true,
-    isAllShared: Bool = true
+    _ name: String, _ grid: Grid, sharedBytes: Int = 0, structure words: [UInt64], overlaps: Bool = true
   ) throws {
     guard grid.x > 0, grid.y > 0 else { return }
     blocksBefore = grid.x * grid.y
     try context.enter()
-    let function = try kernels.function(name, sharedBytes: sharedBytes, isAllShared: isAllShared)
+    let function = try kernels.function(name, sharedBytes: sharedBytes, isAllShared: true)
     let code = words.withUnsafeBytes { bytes -> Int32 in
       // Programmatic stream serialization is attribute 6.
       var attribute = sl_launch_attribute()
