@@ -8,7 +8,7 @@ extension CUDADevice {
     var indices: [Int]
     var isInNF4: Bool
     /// The most rows with which this is faster than to open the matrices and multiply them as any others: 16 cost one reading.
-    var mostRows: Int { isInNF4 ? 32 : 16 }
+    var mostRows: Int { isInNF4 ? 64 : 16 }
     /// The map of NF4's absmax codes.
     var map: Tensor?
   }
@@ -30,7 +30,7 @@ extension CUDADevice {
     _ x: Tensor, _ projections: [Projection], _ outputs: [Tensor], _ lowRank: [Tensor?], accumulate: Bool = false,
     activation: Tensor? = nil, norm: Norm? = nil
   ) throws -> Bool {
-    guard (1...32).contains(x.rows), x.columns % 64 == 0, isAligned(x), (1...3).contains(projections.count),
+    guard (1...64).contains(x.rows), x.columns % 64 == 0, isAligned(x), (1...3).contains(projections.count),
       // What learns goes through whole tiles of rows, forward as backward.
       x.rows < rowAlignment || projections.allSatisfy({ $0.lowRank?.gradientA == nil && $0.gradient == nil }),
       outputs.allSatisfy({ $0.dtype == outputs[0].dtype }),
@@ -38,26 +38,14 @@ extension CUDADevice {
       let launches = try launches(of: projections), launches.allSatisfy({ x.rows <= $0.mostRows }),
       activation == nil || launches.count == 1
     else { return false }
-    let works = launches.map { parts in
-      let rows = parts.indices.map { projections[$0].outputs }
-      let isPaired = activation != nil
-      let one =
-        x.rows != 1
-        ? nil
-        : parts.isInNF4
-          ? FewRows(oneInNF4: rows, columns: x.columns, isPaired: isPaired, context: context)
-          : FewRows(oneInBF16: rows, columns: x.columns, isPaired: isPaired, context: context)
-      return (one, rows)
+    let works = launches.compactMap { parts in
+      FewRows(
+        rows: parts.indices.map { projections[$0].outputs }, columns: x.columns, batch: x.rows,
+        isPaired: activation != nil, isInNF4: parts.isInNF4, context: context)
     }
-    // Only the kernels of one row make a norm.
-    if norm != nil, works.contains(where: { $0.0 == nil }) { return false }
+    guard works.count == launches.count, norm == nil || works.allSatisfy(\.makesNorm) else { return false }
     try multiplyAdapters(x, projections, lowRank, norm)
-    for (parts, (one, rows)) in zip(launches, works) {
-      let work =
-        one
-        ?? FewRows(
-          rows: rows, columns: x.columns, batch: x.rows, isPaired: activation != nil, isInNF4: parts.isInNF4,
-          context: context)
+    for (parts, work) in zip(launches, works) {
       try multiplyFewRows(x, parts, work, projections, outputs, lowRank, accumulate, activation, norm)
     }
     return true
@@ -160,6 +148,25 @@ private struct FewRows {
   var sharedBytes: Int
   var grid: CUDADevice.Grid
   var kernel: String
+  /// Whether x may be the residual stream, of which the kernel makes a norm: only those of one row do.
+  var makesNorm = false
+
+  /// nil where x does not fit.
+  init?(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {
+    let one =
+      batch > 1
+      ? nil
+      : isInNF4
+        ? FewRows(oneInNF4: rows, columns: columns, isPaired: isPaired, context: context)
+        : FewRows(oneInBF16: rows, columns: columns, isPaired: isPaired, context: context)
+    if let one {
+      self = one
+    } else if isInNF4 {
+      self.init(inNF4: rows, columns: columns, batch: batch, isPaired: isPaired, context: context)
+    } else {
+      self.init(inBF16: rows, columns: columns, batch: batch, isPaired: isPaired, context: context)
+    }
+  }
 
   /// One row with matrices in NF4 (`rows_nf4_one.cu`): no part of x and of its columns is left to other blocks; nil where x does
   /// not fit.
@@ -217,6 +224,7 @@ private struct FewRows {
     halves = 1
     (slice, slices) = (columns / 64, 1)
     self.kernel = kernel
+    makesNorm = true
     grid = CUDADevice.Grid(x: blocks, threadsX: teams * teamWarps * 32)
   }
 
@@ -233,36 +241,50 @@ private struct FewRows {
     return most
   }
 
-  init(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {
+  /// Several rows with matrices in NF4 (`rows_nf4.cu`): warps take 256 columns at a time; nil where x does not fit.
+  init?(inNF4 rows: [Int], columns: Int, batch: Int, isPaired: Bool, context: CUDAContext) {
+    halves = batch > 8 ? 2 : 1
+    let atOnce = min(batch, 16)
+    let passes = (batch + 15) / 16
+    let pieces = (columns + 255) / 256
+    let units = isPaired ? [rows[0]] : rows
+    // As few slices as x has room for, with as many warps as come out even.
+    for slices in 1...pieces {
+      let ofSlice = (pieces + slices - 1) / slices
+      let warps = [10, 9, 8].min { ($0 + ofSlice - 1) / $0 * $0 < ($1 + ofSlice - 1) / $1 * $1 } ?? 10
+      let wanted = min((units.reduce(0, +) + 7) / 8, context.multiprocessors / (slices * passes))
+      let blocks = max(units.count, wanted)
+      let nested = Self.mostRows(units, blocks: blocks) * (columns / 64) / 256 + 2
+      let bytes = (64 << 10) + warps * 2 * 4096 + ofSlice * 512 * atOnce + nested * 4 * (isPaired ? 2 : 1)
+      guard bytes <= context.sharedMemory else { continue }
+      (self.slices, slice) = (slices, 0)
+      sharedBytes = bytes
+      kernel = "rows_nf4_\(halves * 8)"
+      grid = CUDADevice.Grid(x: blocks, y: slices * passes, threadsX: warps * 32)
+      return
+    }
+    return nil
+  }
+
+  /// Several rows with matrices in bf16 (`rows_bf16.cu`).
+  init(inBF16 rows: [Int], columns: Int, batch: Int, isPaired: Bool, context: CUDAContext) {
     halves = batch > 8 ? 2 : 1
     let atOnce = min(batch, 16)
     let passes = (batch + 15) / 16
     let blocks = columns / 64
-    // Tables of codes and of absmax, zeros behind x, two sets of the warps' sums.
-    let fixed = (isInNF4 ? (65 << 10) + 16 + 512 * atOnce : 0) + 2 * 8 * 8 * halves * 8 * 4
-    /// Bytes for x where `count` blocks share a multiprocessor.
-    func room(_ count: Int) -> Int {
-      min(context.sharedMemory, context.multiprocessorMemory / count - 1024) - fixed
-    }
-    let whole = atOnce * columns * 2
-    // Two, as their registers allow, with a part of x where not all of it fits.
-    let together = room(2) >= min(whole, 8 << 10) || room(1) < 128 * atOnce ? 2 : 1
-    let fits = max(1, room(together) / (atOnce * 128))
+    // Two sets of the warps' sums.
+    let fixed = 2 * 8 * 8 * halves * 8 * 4
+    // Two blocks share a multiprocessor, as their registers allow, with a part of x where not all of it fits.
+    let room = min(context.sharedMemory, context.multiprocessorMemory / 2 - 1024) - fixed
+    let fits = max(1, room / (atOnce * 128))
     slices = (blocks + fits - 1) / fits
     slice = (blocks + slices - 1) / slices
     slices = (blocks + slice - 1) / slice
     kernel = "rows_bf16_\(halves * 8)"
-    if isInNF4 {
-      // How many blocks a warp reads at once: so many that few of the last are none of its own. One row comes here where
-      // its own kernel has no room.
-      let share = (slice + 7) / 8
-      let one = (share + 4) / 5 * 5 <= (share + 3) / 4 * 4 ? "1_5" : "1_4"
-      kernel = "rows_nf4_\(batch == 1 ? one : halves == 1 ? "8_4" : "16_2")"
-    }
     sharedBytes = fixed + atOnce * slice * 128
     let tiles = rows.map { ($0 + 7) / 8 }
     let units = isPaired ? tiles[0] : tiles.reduce(0, +)
-    let resident = max(1, context.multiprocessors * together / (slices * passes))
+    let resident = max(1, context.multiprocessors * 2 / (slices * passes))
     grid = CUDADevice.Grid(x: min(units, resident), y: slices * passes, threadsX: 256)
   }
 }

@@ -197,6 +197,10 @@ static inline void copy_async(void *shared, const void *global, int bytes) {
   memset(shared, 0, 16);
   memcpy(shared, global, (size_t)bytes);
 }
+static inline void copy_async(u32 *shared, const void *global, bool wanted) {
+  *shared = 0;
+  if (wanted) memcpy(shared, global, 4);
+}
 static inline void copy_async(uint2 *shared, const void *global, bool wanted) {
   memset(shared, 0, 8);
   if (wanted) memcpy(shared, global, 8);

@@ -173,6 +173,11 @@ DEVICE void copy_async(uint2 *shared, const void *global, bool wanted) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(wanted ? 8 : 0)
                : "memory");
 }
+/// Four bytes, or zeros.
+DEVICE void copy_async(u32 *shared, const void *global, bool wanted) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(wanted ? 4 : 0)
+               : "memory");
+}
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most `pending` of the last committed groups are still under way.
 template <int pending> DEVICE void wait_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory"); }

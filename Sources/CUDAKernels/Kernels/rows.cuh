@@ -3,10 +3,7 @@
 #pragma once
 #include "prelude.cuh"
 
-// A block of 8 warps takes 8 rows of W at a time, each warp an eighth of the columns, and goes on to the next 8: blocks stay
-// for the whole product. Rows of W are the tensor cores' columns, rows of x their rows, so that fp32 sums of 16 rows of x cost
-// no more than those of one. Weights go from memory into registers two steps ahead.
-enum { row_warps = 8, row_threads = 256, block_columns = 64, tile_rows = 8 };
+enum { row_threads = 256, block_columns = 64 };
 
 /// One matrix of a group that multiplies the same x. All fields take eight bytes.
 struct RowPart {
@@ -48,30 +45,29 @@ struct RowProducts {
   double epsilon;
 };
 
-/// Rows of W that a block is at.
-struct RowTile {
-  int part, row;
+/// A block's share of the rows, where it has the same ones for the whole product: of one part, or of gate and up.
+struct RowShare {
+  int part, first, last;
 };
-
-/// Tiles of 8 rows are counted through the parts; gate and up take turns.
-DEVICE int tiles_of(const RowProducts &p, int part) { return (int)((p.part[part].rows + tile_rows - 1) / tile_rows); }
-/// How many tiles this block takes, and the one that it takes as number `index`.
-DEVICE int tiles_of_block(const RowProducts &p) {
-  int units = tiles_of(p, 0), block = (int)blockIdx.x, blocks = (int)gridDim.x;
-  if (p.activation == 0 && p.parts > 1) units += tiles_of(p, 1);
-  if (p.activation == 0 && p.parts > 2) units += tiles_of(p, 2);
-  int mine = block < units ? (units - block + blocks - 1) / blocks : 0;
-  return p.activation != 0 ? 2 * mine : mine;
-}
-DEVICE RowTile tile_of_block(const RowProducts &p, int index) {
-  int block = (int)blockIdx.x, blocks = (int)gridDim.x;
-  if (p.activation != 0) return {index % 2, (block + index / 2 * blocks) * tile_rows};
-  int unit = block + index * blocks, first = tiles_of(p, 0);
-  if (unit < first) return {0, unit * tile_rows};
-  unit -= first;
-  int second = tiles_of(p, 1);
-  if (unit < second) return {1, unit * tile_rows};
-  return {2, (unit - second) * tile_rows};
+DEVICE RowShare share_of_block(const RowProducts &p) {
+  i64 block = blockIdx.x, blocks = gridDim.x;
+  int part = 0;
+  if (p.activation == 0 && p.parts > 1) {
+    // Each part has its own blocks, about as many as its rows ask for.
+    i64 rows = p.part[0].rows + p.part[1].rows + (p.parts > 2 ? p.part[2].rows : 0), left = blocks;
+    for (; part < (int)p.parts - 1; part++) {
+      i64 others = p.parts - 1 - part, own = (p.part[part].rows * left + rows / 2) / rows;
+      own = own < 1 ? 1 : own > left - others ? left - others : own;
+      if (block < own) {
+        left = own;
+        break;
+      }
+      block -= own, left -= own, rows -= p.part[part].rows;
+    }
+    blocks = left;
+  }
+  i64 rows = p.part[part].rows;
+  return {part, (int)(rows * block / blocks), (int)(rows * (block + 1) / blocks)};
 }
 
 /// What the adapter adds.
@@ -114,55 +110,16 @@ DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float val
   }
 }
 
-/// The rows of x that a block multiplies, from shared memory: `HALVES` times 8 at most. `place(piece)`: where a piece of eight
-/// columns of a block lies among its eight.
-template <class Place> DEVICE void load_x(const RowProducts &p, u16 *x, int first, int blocks, int n0, int batch, Place place) {
-  int pieces = blocks * 8;
-#pragma unroll 2
-  for (int i = (int)threadIdx.x; i < pieces * batch; i += row_threads) {
-    int n = i / pieces, piece = i % pieces, at = place(piece % 8);
-    const u16 *from = p.x + (i64)(n0 + n) * p.ldx + first * block_columns + piece * 8;
-    *(uint4 *)(x + (((piece / 8 * 2 + at / 4) * batch + n) * 4 + at % 4) * 8) = *(const uint4 *)from;
-  }
-}
-
-/// What the thread's element of a tile is added to, read long before it is needed.
-DEVICE float old_of_tile(const RowProducts &p, RowTile tile, int n0, int batch) {
-  int n = (int)threadIdx.x / tile_rows, row = tile.row + (int)threadIdx.x % tile_rows;
-  return n < batch && p.slices == 1 && row < p.part[tile.part].rows ? old_value(p, tile.part, row, n0 + n) : 0.0f;
-}
-
-/// Where the block's warps leave a tile's sums, [warps, 8 · HALVES, 8]: of two such places, in turn, so that one barrier is enough.
-template <int HALVES> DEVICE float *sums_of_turn(float *sums, int turn) {
-  return sums + turn * (row_warps * 8 * HALVES * tile_rows);
-}
-
-/// A warp leaves its sums there, as the tensor cores' fragments have them, and begins anew.
-template <int HALVES> DEVICE void leave_sums(float *sums, int warp, int g, int t, float (&total)[4]) {
-  float *mine = sums + warp * (8 * HALVES * tile_rows);
-  *(float2 *)(mine + g * tile_rows + 2 * t) = make_float2(total[0], total[1]);
-  if (HALVES > 1) *(float2 *)(mine + (g + 8) * tile_rows + 2 * t) = make_float2(total[2], total[3]);
-  total[0] = total[1] = total[2] = total[3] = 0;
-}
-
-/// Adds the warps' sums up and writes what comes out. sums: [warps, 8 · HALVES, 8]. `gate` stays with the thread.
-template <int HALVES>
-DEVICE void add_warps(const RowProducts &p, RowTile tile, const float *sums, int n0, int batch, int slice, float old,
-                      float &gate) {
-  int n = (int)threadIdx.x / tile_rows, r = (int)threadIdx.x % tile_rows;
-  int row = tile.row + r;
-  if (n >= batch || row >= p.part[tile.part].rows) return;
-  float value = 0;
-#pragma unroll
-  for (int w = 0; w < row_warps; w++) value += sums[(w * 8 * HALVES + n) * tile_rows + r];
+/// A sum of one slice of the columns: finished where there is but one, else left for `rows_sum`.
+DEVICE void finish_or_leave(const RowProducts &p, int part, i64 row, i64 n, int slice, float value, float old, float &gate) {
   if (p.slices == 1) {
-    finish_row(p, tile.part, row, n0 + n, value, old, gate);
+    finish_row(p, part, row, n, value, old, gate);
     return;
   }
   i64 total = p.part[0].rows, before = 0;
   if (p.parts > 1) total += p.part[1].rows;
   if (p.parts > 2) total += p.part[2].rows;
-  if (tile.part > 0) before += p.part[0].rows;
-  if (tile.part > 1) before += p.part[1].rows;
-  p.partial[((i64)slice * p.batch + n0 + n) * total + before + row] = value;
+  if (part > 0) before += p.part[0].rows;
+  if (part > 1) before += p.part[1].rows;
+  p.partial[((i64)slice * p.batch + n) * total + before + row] = value;
 }

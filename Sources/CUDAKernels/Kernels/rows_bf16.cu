@@ -1,6 +1,81 @@
 // Products of a few rows with matrices in bf16, whose columns are a multiple of 64; A's products; sums of slices.
 #include "rows.cuh"
 
+// A block of 8 warps takes 8 rows of W at a time, each warp an eighth of the columns, and goes on to the next 8: blocks stay
+// for the whole product. Rows of W are the tensor cores' columns, rows of x their rows, so that fp32 sums of 16 rows of x cost
+// no more than those of one. Weights go from memory into registers two steps ahead.
+enum { row_warps = 8, tile_rows = 8 };
+
+/// Rows of W that a block is at.
+struct RowTile {
+  int part, row;
+};
+
+/// Tiles of 8 rows are counted through the parts; gate and up take turns.
+DEVICE int tiles_of(const RowProducts &p, int part) { return (int)((p.part[part].rows + tile_rows - 1) / tile_rows); }
+/// How many tiles this block takes, and the one that it takes as number `index`.
+DEVICE int tiles_of_block(const RowProducts &p) {
+  int units = tiles_of(p, 0), block = (int)blockIdx.x, blocks = (int)gridDim.x;
+  if (p.activation == 0 && p.parts > 1) units += tiles_of(p, 1);
+  if (p.activation == 0 && p.parts > 2) units += tiles_of(p, 2);
+  int mine = block < units ? (units - block + blocks - 1) / blocks : 0;
+  return p.activation != 0 ? 2 * mine : mine;
+}
+DEVICE RowTile tile_of_block(const RowProducts &p, int index) {
+  int block = (int)blockIdx.x, blocks = (int)gridDim.x;
+  if (p.activation != 0) return {index % 2, (block + index / 2 * blocks) * tile_rows};
+  int unit = block + index * blocks, first = tiles_of(p, 0);
+  if (unit < first) return {0, unit * tile_rows};
+  unit -= first;
+  int second = tiles_of(p, 1);
+  if (unit < second) return {1, unit * tile_rows};
+  return {2, (unit - second) * tile_rows};
+}
+
+/// The rows of x that a block multiplies, from shared memory: `HALVES` times 8 at most. `place(piece)`: where a piece of eight
+/// columns of a block lies among its eight.
+template <class Place> DEVICE void load_x(const RowProducts &p, u16 *x, int first, int blocks, int n0, int batch, Place place) {
+  int pieces = blocks * 8;
+#pragma unroll 2
+  for (int i = (int)threadIdx.x; i < pieces * batch; i += row_threads) {
+    int n = i / pieces, piece = i % pieces, at = place(piece % 8);
+    const u16 *from = p.x + (i64)(n0 + n) * p.ldx + first * block_columns + piece * 8;
+    *(uint4 *)(x + (((piece / 8 * 2 + at / 4) * batch + n) * 4 + at % 4) * 8) = *(const uint4 *)from;
+  }
+}
+
+/// What the thread's element of a tile is added to, read long before it is needed.
+DEVICE float old_of_tile(const RowProducts &p, RowTile tile, int n0, int batch) {
+  int n = (int)threadIdx.x / tile_rows, row = tile.row + (int)threadIdx.x % tile_rows;
+  return n < batch && p.slices == 1 && row < p.part[tile.part].rows ? old_value(p, tile.part, row, n0 + n) : 0.0f;
+}
+
+/// Where the block's warps leave a tile's sums, [warps, 8 · HALVES, 8]: of two such places, in turn, so that one barrier is enough.
+template <int HALVES> DEVICE float *sums_of_turn(float *sums, int turn) {
+  return sums + turn * (row_warps * 8 * HALVES * tile_rows);
+}
+
+/// A warp leaves its sums there, as the tensor cores' fragments have them, and begins anew.
+template <int HALVES> DEVICE void leave_sums(float *sums, int warp, int g, int t, float (&total)[4]) {
+  float *mine = sums + warp * (8 * HALVES * tile_rows);
+  *(float2 *)(mine + g * tile_rows + 2 * t) = make_float2(total[0], total[1]);
+  if (HALVES > 1) *(float2 *)(mine + (g + 8) * tile_rows + 2 * t) = make_float2(total[2], total[3]);
+  total[0] = total[1] = total[2] = total[3] = 0;
+}
+
+/// Adds the warps' sums up and writes what comes out. sums: [warps, 8 · HALVES, 8]. `gate` stays with the thread.
+template <int HALVES>
+DEVICE void add_warps(const RowProducts &p, RowTile tile, const float *sums, int n0, int batch, int slice, float old,
+                      float &gate) {
+  int n = (int)threadIdx.x / tile_rows, r = (int)threadIdx.x % tile_rows;
+  int row = tile.row + r;
+  if (n >= batch || row >= p.part[tile.part].rows) return;
+  float value = 0;
+#pragma unroll
+  for (int w = 0; w < row_warps; w++) value += sums[(w * 8 * HALVES + n) * tile_rows + r];
+  finish_or_leave(p, tile.part, row, n0 + n, slice, value, old, gate);
+}
+
 /// Two fragments of x: rows g and, of the second half, g + 8 at a block's piece; zero beyond the batch.
 template <int HALVES> DEVICE void load_x_fragment(uint4 (&f)[2], const u16 *x, int piece, int batch, int g, int t) {
 #pragma unroll

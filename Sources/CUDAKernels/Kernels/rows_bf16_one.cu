@@ -25,7 +25,7 @@ KERNEL(384, 2) rows_bf16_one(const GRID_CONSTANT RowProducts p) {
   int lane = (int)threadIdx.x % 32, warp = (int)kept_of_warp(threadIdx.x / 32), warps = (int)blockDim.x / 32;
   int columns = (int)p.columns, own = (columns + warps * piece_columns - 1) / (warps * piece_columns);
   Teams teams = teams_of(p, (u32)(own * piece_columns), warp);
-  OneShare share = share_of_block(p);
+  RowShare share = share_of_block(p);
   int units = share.last - share.first, of_unit = teams.paired ? 2 : 1;
   int count = (units > teams.team ? (units - teams.team + teams.count - 1) / teams.count : 0) * of_unit;
   const RowPart &even = p.part[share.part], &odd = p.part[teams.paired ? 1 : share.part];

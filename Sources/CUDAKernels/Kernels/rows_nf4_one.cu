@@ -29,7 +29,7 @@ struct OneScales {
 };
 
 /// Starts bringing a part's absmax of the share to places from `at` on, which moves on.
-DEVICE OneScales bring_scales(u8 *memory, const RowPart &part, OneShare share, u32 row_blocks, u32 &at) {
+DEVICE OneScales bring_scales(u8 *memory, const RowPart &part, RowShare share, u32 row_blocks, u32 &at) {
   if (share.last <= share.first) return {at, at};
   u64 begin = (u64)(part.absmax + (i64)share.first * row_blocks), end = begin + (u64)(share.last - share.first) * row_blocks;
   OneScales r;
@@ -57,7 +57,7 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
   Teams all_teams = teams_of(p, CHUNKS * one_columns, warp);
   int team_warps = all_teams.warps, teams = all_teams.count, slice = all_teams.slice, team = all_teams.team;
   bool paired = all_teams.paired;
-  OneShare share = share_of_block(p);
+  RowShare share = share_of_block(p);
   // Rows of the team; of gate and up, rows of both take turns.
   int units = share.last - share.first, count = units > team ? (units - team + teams - 1) / teams : 0;
   if (paired) count *= 2;

@@ -1,32 +1,7 @@
-// What products of one row have in common, however the matrices are stored: shares of rows that blocks take, sums of a row that
-// several warps have parts of, and how they are finished.
+// What products of one row have in common, however the matrices are stored: teams of warps, sums of a row that several warps have
+// parts of, and how they are finished.
 #pragma once
 #include "rows.cuh"
-
-/// A block's share of the rows: of one part, or of gate and up.
-struct OneShare {
-  int part, first, last;
-};
-DEVICE OneShare share_of_block(const RowProducts &p) {
-  i64 block = blockIdx.x, blocks = gridDim.x;
-  int part = 0;
-  if (p.activation == 0 && p.parts > 1) {
-    // Each part has its own blocks, about as many as its rows ask for.
-    i64 rows = p.part[0].rows + p.part[1].rows + (p.parts > 2 ? p.part[2].rows : 0), left = blocks;
-    for (; part < (int)p.parts - 1; part++) {
-      i64 others = p.parts - 1 - part, own = (p.part[part].rows * left + rows / 2) / rows;
-      own = own < 1 ? 1 : own > left - others ? left - others : own;
-      if (block < own) {
-        left = own;
-        break;
-      }
-      block -= own, left -= own, rows -= p.part[part].rows;
-    }
-    blocks = left;
-  }
-  i64 rows = p.part[part].rows;
-  return {part, (int)(rows * block / blocks), (int)(rows * (block + 1) / blocks)};
-}
 
 /// A row of W is taken by a team of warps, each its own columns; a block has one or several teams, which take turns in its rows.
 /// What a team takes as number `index`, and the team of a block, lies in slots: one for each row, of gate and up in turn.
@@ -42,7 +17,7 @@ DEVICE Teams teams_of(const RowProducts &p, u32 columns_of_warp, int warp) {
 }
 
 /// What the row of a block's slot is added to.
-DEVICE float old_of_slot(const RowProducts &p, OneShare share, bool paired, int slot) {
+DEVICE float old_of_slot(const RowProducts &p, RowShare share, bool paired, int slot) {
   return old_value(p, paired ? slot % 2 : share.part, share.first + (paired ? slot / 2 : slot), 0);
 }
 
@@ -113,7 +88,7 @@ DEVICE float sum_of_four(const float (&total)[4], int lane) {
 
 /// Writes `units` rows (of gate and up: of each) from `first` of the share on. sums: of each slot those of its team's warps side by
 /// side, and behind them what they are added to.
-DEVICE void finish_slots(const RowProducts &p, OneShare share, const Teams &teams, const float *sums, int first, int units) {
+DEVICE void finish_slots(const RowProducts &p, RowShare share, const Teams &teams, const float *sums, int first, int units) {
   for (int unit = (int)threadIdx.x; unit < units; unit += (int)blockDim.x) {
     float gate = 0;
     for (int r = 0; r < (teams.paired ? 2 : 1); r++) {
