@@ -19,6 +19,9 @@ static const char nf4_header[] = {
 static const char rows[] = {
 #embed "Kernels/rows.cuh"
   , 0};
+static const char rows_nf4_header[] = {
+#embed "Kernels/rows_nf4.cuh"
+  , 0};
 static const char rows_one[] = {
 #embed "Kernels/rows_one.cuh"
   , 0};
@@ -73,6 +76,9 @@ static const char rows_bf16_one[] = {
 static const char rows_nf4[] = {
 #embed "Kernels/rows_nf4.cu"
   , 0};
+static const char rows_nf4_many[] = {
+#embed "Kernels/rows_nf4_many.cu"
+  , 0};
 static const char rows_nf4_one[] = {
 #embed "Kernels/rows_nf4_one.cu"
   , 0};
@@ -90,6 +96,7 @@ static const sl_kernel_source sources[] = {
   {"half.cuh", half},
   {"nf4.cuh", nf4_header},
   {"rows.cuh", rows},
+  {"rows_nf4.cuh", rows_nf4_header},
   {"rows_one.cuh", rows_one},
   {"adamw.cu", adamw},
   {"adamw8bit.cu", adamw8bit},
@@ -108,6 +115,7 @@ static const sl_kernel_source sources[] = {
   {"rows_bf16.cu", rows_bf16},
   {"rows_bf16_one.cu", rows_bf16_one},
   {"rows_nf4.cu", rows_nf4},
+  {"rows_nf4_many.cu", rows_nf4_many},
   {"rows_nf4_one.cu", rows_nf4_one},
   {"sample.cu", sample},
   {"swiglu.cu", swiglu},

@@ -174,6 +174,9 @@ extension Case {
       LinearShape(rows: 29, inputs: 128, outputs: [33], ranks: [8], learns: false, storage: (nf4, nf4)),
       LinearShape(rows: 61, inputs: 704, outputs: [150, 41], ranks: [8, 0], learns: false, storage: (nf4, nf4)),
       LinearShape(
+        rows: 32, inputs: 1088, outputs: [300, 9, 17], ranks: [8, 0, 3], learns: false, storage: (nf4, nf4)),
+      LinearShape(rows: 40, inputs: 192, outputs: [4099], ranks: [4], learns: false, storage: (nf4, nf4)),
+      LinearShape(
         rows: 64, inputs: 2560, outputs: [299], ranks: [4], accumulate: true, floatOutput: true, learns: false,
         storage: (nf4, nf4)),
       LinearShape(rows: 1, inputs: 640, outputs: [70, 9], ranks: [2, 4], learns: false),

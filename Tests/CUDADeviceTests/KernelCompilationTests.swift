@@ -29,7 +29,8 @@ import Testing
     #expect(KernelSource.compiled.count >= 9)
     #expect(
       KernelSource.included.map(\.name).sorted() == [
-        "attention.cuh", "cached_heads.cuh", "half.cuh", "nf4.cuh", "prelude.cuh", "rows.cuh", "rows_one.cuh",
+        "attention.cuh", "cached_heads.cuh", "half.cuh", "nf4.cuh", "prelude.cuh", "rows.cuh", "rows_nf4.cuh",
+        "rows_one.cuh",
       ])
     for source in KernelSource.all { #expect(source.text.hasPrefix("//"), "\(source.name) begins with what it is") }
   }

@@ -1,0 +1,137 @@
+// What products of several rows with matrices in NF4 (see nf4.cu) have in common. Their columns are a multiple of 64: no block of
+// absmax lies in two rows.
+//
+// A warp takes 256 columns of 32 rows of W at a time, an item, and each fragment of x that it reads serves all of them. Codes and
+// absmax come through a ring in shared memory, so that loads wait for nothing but themselves.
+#pragma once
+#include "rows.cuh"
+
+// NF4's values times 1.437 and rounded to bf16: of all factors the one with which rounding changes them least, 6e-4 of their
+// size. The absmax values are divided by it.
+#define CODE_FACTOR 1.437f
+CONSTANT u32 nf4_codes[16] = {0xbfb8u, 0xbf80u, 0xbf41u, 0xbf11u, 0xbed1u, 0xbe88u, 0xbe06u, 0x0000u,
+                              0x3deau, 0x3e6du, 0x3eb5u, 0x3ef9u, 0x3f22u, 0x3f4fu, 0x3f85u, 0x3fb8u};
+
+enum {
+  unit_columns = 256,
+  unit_blocks = 4,
+  /// Codes of 32 rows, 128 bytes each, whose sixteens are turned by the row, so that eight rows' lie in different banks.
+  item_bytes = 32 * 128,
+  /// Every pair of codes, once for each lane, so that no two meet in a bank; a byte of codes put before a byte that names the lane
+  /// is the pair's place. The table's rows are 256 bytes long and half of each is free: what is small lies there, 128 bytes at a
+  /// time; first the map of absmax codes.
+  pair_table = 256 * 256,
+  half_of_map = 0,
+  halves_of_map = 8,
+};
+DEVICE u32 free_half(int number) { return (u32)number * 256 + 128; }
+
+/// Fills the table and the map.
+DEVICE void build_tables(u8 *memory, const float *map) {
+  for (int i = (int)threadIdx.x; i < 256 * 8; i += (int)blockDim.x) {
+    u32 pair = nf4_codes[i / 8 >> 4] | nf4_codes[i / 8 & 15] << 16;
+    *(uint4 *)(memory + i / 8 * 256 + i % 8 * 16) = make_uint4(pair, pair, pair, pair);
+  }
+  for (int i = (int)threadIdx.x; i < 256; i += (int)blockDim.x)
+    *(float *)(memory + free_half(half_of_map + i / 32) + i % 32 * 4) = map[i] * (1.0f / CODE_FACTOR);
+}
+/// The pair of codes of a byte of `word`.
+DEVICE u32 pair_of(const u8 *memory, u32 word, int byte) {
+  return *(const u32 *)(memory + __byte_perm(word, threadIdx.x % 32 * 4, 0x5504u | (u32)byte << 4));
+}
+
+/// Brings the nested values of some rows to `to`, which moves on; returns where number 0 of all of them would lie.
+DEVICE const float *bring_nested(const RowPart &part, int first_row, int last_row, int row_blocks, float *&to) {
+  float *here = to;
+  if (last_row <= first_row) return here;
+  u32 first = ((u32)part.first + (u32)first_row * (u32)row_blocks) >> 8;
+  u32 count = (((u32)part.first + (u32)last_row * (u32)row_blocks - 1) >> 8) - first + 1;
+  for (u32 i = threadIdx.x; i < count; i += blockDim.x) here[i] = part.nested[first + i];
+  to += count;
+  return here - first;
+}
+
+/// The rows of W of an item: 16 of `low` from `first` on, and of `high` from `first + to_high` on, but none from `end` on: 32 of a
+/// matrix, or as many of gate as of up.
+struct ItemRows {
+  int first, end, to_high;
+};
+DEVICE u32 active_eights(const ItemRows &rows) {
+  u32 active = 0;
+#pragma unroll
+  for (int i = 0; i < 4; i++) active |= (u32)(rows.first + i % 2 * 8 + (i < 2 ? 0 : rows.to_high) < rows.end) << i;
+  return active;
+}
+
+/// Starts bringing the codes of a unit of the columns to `to`, and each lane its row's absmax to `absmax`.
+DEVICE void fetch_item(u8 *memory, u32 to, u32 absmax, const RowPart &low, const RowPart &high, const ItemRows &rows, int unit,
+                       int row_blocks) {
+  int lane = (int)threadIdx.x % 32, row_bytes = row_blocks * 32, at = unit * 128 + lane % 8 * 16;
+#pragma unroll
+  for (int j = 0; j < 8; j++) {
+    const RowPart &part = j < 4 ? low : high;
+    int row = rows.first + lane / 8 + j % 4 * 4 + (j < 4 ? 0 : rows.to_high);
+    copy_async(memory + to + (u32)(j * 512 + lane / 8 * 128 + (lane % 8 ^ (j % 2 * 4 + lane / 8)) * 16),
+               (const u8 *)part.weights + (i64)row * row_bytes + at, at < row_bytes && row < rows.end ? 16 : 0);
+  }
+  const RowPart &part = lane < 16 ? low : high;
+  int row = rows.first + lane % 16 + (lane < 16 ? 0 : rows.to_high), block = unit * unit_blocks;
+  u32 *word = (u32 *)(memory + absmax) + lane;
+  const u8 *from = part.absmax + (i64)row * row_blocks + block;
+  if (row_blocks % 4 == 0 && ((u64)low.absmax | (u64)high.absmax) % 4 == 0) {
+    copy_async(word, from, row < rows.end && block < row_blocks);
+  } else {
+    u32 codes = 0;
+    for (int b = 0; b < unit_blocks; b++)
+      if (row < rows.end && block + b < row_blocks) codes |= (u32)from[b] << 8 * b;
+    *word = codes;
+  }
+}
+
+/// What a lane needs to make the factors of its row of an item.
+struct LaneScales {
+  const float *nested;
+  u32 number;
+  float mean;
+  bool is_row;
+};
+DEVICE LaneScales lane_scales(const RowPart &part, const float *nested, const ItemRows &rows, int row_blocks) {
+  int lane = (int)threadIdx.x % 32, row = rows.first + lane % 16 + (lane < 16 ? 0 : rows.to_high);
+  return {nested, (u32)part.first + (u32)row * (u32)row_blocks, *part.offset * (1.0f / CODE_FACTOR), row < rows.end};
+}
+/// Makes the factors [block][row] of an item whose absmax is there.
+DEVICE void make_factors(u8 *memory, u32 absmax, u32 factors, const LaneScales &scales, int unit, int row_blocks) {
+  int lane = (int)threadIdx.x % 32;
+  u32 word = ((const u32 *)(memory + absmax))[lane];
+#pragma unroll
+  for (int b = 0; b < unit_blocks; b++) {
+    int block = unit * unit_blocks + b;
+    u32 code = word >> 8 * b & 255;
+    float factor = 0;
+    if (scales.is_row && block < row_blocks)
+      factor = *(const float *)(memory + free_half(half_of_map + (int)(code / 32)) + code % 32 * 4) *
+                   scales.nested[(scales.number + (u32)block) >> 8] +
+               scales.mean;
+    ((float *)(memory + factors + b * 256))[lane] = factor;
+  }
+}
+
+/// The codes of a block of an item: of each two eights of rows those of its two halves.
+DEVICE void load_codes(u32 (&codes)[2][4], const u8 *memory, u32 item, int block) {
+  int lane = (int)threadIdx.x % 32;
+#pragma unroll
+  for (int q = 0; q < 2; q++)
+    load_matrices(codes[q], memory + item + (u32)((q * 16 + lane / 16 * 8 + lane % 8) * 128 + ((2 * block + lane / 8 % 2) ^ lane % 8) * 16));
+}
+/// A lane's part of eight rows of x and 32 columns twice, of rows g and g + 8: what two products of the tensor cores take.
+struct RowFragments {
+  u32 one[4], two[4];
+};
+template <bool BOTH> DEVICE RowFragments load_rows(shared_place at, int left) {
+  int g = (int)threadIdx.x % 32 / 4;
+  // Rows beyond the batch are anything; nobody reads their sums.
+  uint4 f, second = make_uint4(0, 0, 0, 0);
+  load_shared_if(f, at, g < left);
+  if (BOTH) load_shared_if(second, at + 8 * 64, g + 8 < left);
+  return {{f.x, second.x, f.y, second.y}, {f.z, second.z, f.w, second.w}};
+}

@@ -1,0 +1,6 @@
+#include "emulation.h"
+
+#include "rows_nf4_many.cu"
+
+EMULATED(rows_nf4_32)
+EMULATED(rows_nf4_64)
