@@ -275,22 +275,28 @@ private struct FewRows {
   /// 17 to 64 rows with matrices in NF4 (`rows_nf4_many.cu`); nil where a block's memory has no room for it.
   init?(manyInNF4 rows: [Int], columns: Int, batch: Int, isPaired: Bool, context: CUDAContext) {
     halves = batch > 32 ? 8 : 4
-    let units = (columns + 255) / 256
-    let tileRows = isPaired ? 128 : 256
-    let tiles = (isPaired ? [rows[0]] : rows).map { ($0 + tileRows - 1) / tileRows }.reduce(0, +)
-    let nested = tileRows * (columns / 64) / 256 + 2
-    sharedBytes = (64 << 10) + 8 * 3 * 4096 + 2 * 8 * (batch | 1) * 64 + nested * 4 * (isPaired ? 2 : 1)
-    guard sharedBytes <= context.sharedMemory else { return nil }
-    // In units of 256 columns: blocks one after the other on a multiprocessor, each of which takes about three units more to begin
-    // and end, and the slices' sums, written and read again.
-    let elements = batch * rows.reduce(0, +)
-    func cost(_ slices: Int) -> Int {
-      let turns = (tiles * slices + context.multiprocessors - 1) / context.multiprocessors
-      return turns * ((units + slices - 1) / slices + 3) + (slices > 1 ? 3 + slices * elements / 400_000 : 0)
-    }
-    (slice, slices) = (0, (1...min(units, 16)).min { cost($0) < cost($1) } ?? 1)
     kernel = "rows_nf4_\(halves * 8)"
-    grid = CUDADevice.Grid(x: tiles, y: slices, threadsX: 256)
+    let units = (columns + 255) / 256
+    let elements = batch * rows.reduce(0, +)
+    var best: (tiles: Int, slices: Int, warps: Int, bytes: Int, cost: Int)?
+    for warps in halves > 4 ? [8] : [10, 9, 8] {
+      let tileRows = warps * (isPaired ? 16 : 32)
+      let tiles = (isPaired ? [rows[0]] : rows).map { ($0 + tileRows - 1) / tileRows }.reduce(0, +)
+      let nested = tileRows * (columns / 64) / 256 + 2
+      let bytes = (64 << 10) + warps * 2 * 4096 + 2 * 8 * (batch | 1) * 64 + nested * 4 * (isPaired ? 2 : 1)
+      guard bytes <= context.sharedMemory else { continue }
+      for slices in 1...min(units, 16) {
+        // In rows times units of 256 columns: blocks one after the other on a multiprocessor, each of which takes about three
+        // units more to begin and end; the slices' sums are written and read again.
+        let turns = (tiles * slices + context.multiprocessors - 1) / context.multiprocessors
+        let sums = slices > 1 ? 3 + slices * elements / 400_000 : 0
+        let cost = warps * turns * ((units + slices - 1) / slices + 3) + 8 * sums
+        if cost < best?.cost ?? .max { best = (tiles, slices, warps, bytes, cost) }
+      }
+    }
+    guard let best else { return nil }
+    (slice, slices, sharedBytes) = (0, best.slices, best.bytes)
+    grid = CUDADevice.Grid(x: best.tiles, y: best.slices, threadsX: best.warps * 32)
   }
 
   /// Several rows with matrices in bf16 (`rows_bf16.cu`).

@@ -21,8 +21,8 @@ extension Case {
     NormedProduct(inputs: 5120, outputs: [40, 10, 10], ranks: [0, 0, 0]),
     NormedProduct(inputs: 12_288, outputs: [33, 33], ranks: [0, 8], isPaired: true),
     NormedProduct(inputs: 64, outputs: [9], ranks: [0], storage: .operands),
-    NormedProduct(inputs: 576, outputs: [72, 24, 24], ranks: [8, 0, 3], storage: .operands),
-    NormedProduct(inputs: 5120, outputs: [40, 10, 10], ranks: [0, 4, 0], storage: .operands),
+    NormedProduct(inputs: 576, outputs: [72, 24, 24], ranks: [8, 0, 0], storage: .operands),
+    NormedProduct(inputs: 5120, outputs: [40, 70, 10], ranks: [0, 16, 0], storage: .operands),
     NormedProduct(inputs: 704, outputs: [675, 675], ranks: [4, 4], isPaired: true, storage: .operands),
     NormedProduct(inputs: 8192, outputs: [33, 33], ranks: [0, 8], isPaired: true, storage: .operands),
   ].map { shape in

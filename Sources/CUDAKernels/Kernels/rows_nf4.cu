@@ -10,49 +10,6 @@ enum {
   half_of_sums = half_of_factors + unit_blocks * most_warps,
 };
 
-/// Where a lane reads an item: codes, factors, its part of x's rows, bytes of 32 columns of all those rows, and how many rows there are.
-struct ItemPlaces {
-  u32 codes, factors;
-  shared_place x;
-  int half_bytes, batch;
-};
-
-/// Adds the products of an item; of the eights of W that `active` names, or (`WHOLE`) of all four.
-template <int HALVES, bool WHOLE>
-DEVICE void multiply_item(const u8 *memory, const ItemPlaces &at, u32 active, float (&total)[4][2 * HALVES]) {
-  int t = (int)threadIdx.x % 4;
-  // All four at once would take too many registers.
-#pragma unroll 1
-  for (int b = 0; b < unit_blocks; b++) {
-    u32 codes[2][4];
-    load_codes(codes, memory, at.codes, b);
-    float c[4][4];
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-      RowFragments f = load_rows<(HALVES > 1)>(at.x + (u32)((b * 2 + j) * at.half_bytes), at.batch);
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        if (!WHOLE && !(active >> i & 1)) continue;
-        u32 word = codes[i / 2][i % 2 * 2 + j];
-        if (j == 0) {
-          multiply_first(c[i], f.one, pair_of(memory, word, 0), pair_of(memory, word, 1));
-        } else {
-          multiply_add(c[i], f.one, pair_of(memory, word, 0), pair_of(memory, word, 1));
-        }
-        multiply_add(c[i], f.two, pair_of(memory, word, 2), pair_of(memory, word, 3));
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-      if (!WHOLE && !(active >> i & 1)) continue;
-      // The sums' columns are rows 2t and 2t + 1 of the eight.
-      float2 factor = *(const float2 *)(memory + at.factors + b * 256 + (8 * i + 2 * t) * 4);
-#pragma unroll
-      for (int k = 0; k < 2 * HALVES; k++) total[i][k] += c[i][k] * (k % 2 ? factor.y : factor.x);
-    }
-  }
-}
-
 /// HALVES: eights of rows of x that a block multiplies.
 template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
   DYNAMIC_SHARED(memory);
@@ -126,7 +83,7 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
     for (int k = 0; k < 2; k++)
       if (p.accumulates && slices == 1 && n_of(k) < batch && tile.first + row_of(k) < tile.end)
         old[k] = old_value(p, share.part, tile.first + row_of(k), n0 + n_of(k));
-    float total[4][2 * HALVES] = {};
+    float total[HALVES][2][4] = {};
     LaneScales scales = lane_scales(lane < 16 ? low : high, nested_of_lane, tile, row_blocks);
 #pragma unroll 1
     for (int unit = 0; unit < own; unit++) {
@@ -135,11 +92,12 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
       __syncwarp();
       make_factors(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
       __syncwarp();
-      ItemPlaces here = {ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)(unit * 8 * half_bytes), half_bytes, batch};
+      u32 item = ring + (u32)stage * item_bytes;
+      shared_place x = rows_of_x + (u32)(unit * 8 * half_bytes);
       if (active == 15) {
-        multiply_item<HALVES, true>(memory, here, active, total);
+        multiply_item<HALVES, true>(memory, item, factors, x, half_bytes, batch, active, total);
       } else {
-        multiply_item<HALVES, false>(memory, here, active, total);
+        multiply_item<HALVES, false>(memory, item, factors, x, half_bytes, batch, active, total);
       }
       // All lanes have read the item.
       __syncwarp();
@@ -153,11 +111,11 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
     };
     if (HALVES > 1 && index > 0) __syncthreads();
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-      int at = 8 * (i ^ g % 4) + 2 * t;
-      *(float2 *)(sums_of(warp, g) + at) = make_float2(total[i][0], total[i][1]);
-      if (HALVES > 1) *(float2 *)(sums_of(warp, g + 8) + at) = make_float2(total[i][2 * HALVES - 2], total[i][2 * HALVES - 1]);
-    }
+    for (int v = 0; v < HALVES; v++)
+#pragma unroll
+      for (int q = 0; q < 2; q++)
+#pragma unroll
+        for (int k = 0; k < 4; k++) sums_of(warp, 8 * v + 2 * t + k % 2)[8 * ((2 * q + k / 2) ^ t) + g] = total[v][q][k];
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < 2; k++) {
@@ -167,7 +125,7 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
       for (int again = 0; again < (paired ? 2 : 1); again++) {
         int at = r + again * 16;
         float value = 0;
-        for (int w = 0; w < warps; w++) value += sums_of(w, n)[8 * (at / 8 ^ n % 4) + at % 8];
+        for (int w = 0; w < warps; w++) value += sums_of(w, n)[8 * (at / 8 ^ n / 2 % 4) + at % 8];
         finish_or_leave(p, share.part + again, tile.first + r, n0 + n, slice, value, old[k], gate);
       }
     }

@@ -116,22 +116,70 @@ DEVICE void make_factors(u8 *memory, u32 absmax, u32 factors, const LaneScales &
   }
 }
 
-/// The codes of a block of an item: of each two eights of rows those of its two halves.
-DEVICE void load_codes(u32 (&codes)[2][4], const u8 *memory, u32 item, int block) {
+/// A lane's part of a block of an item, as the tensor cores take the rows of W: of two sixteens of rows and both halves of the
+/// block's columns the pairs of codes of two products each, whose rows are g and g + 8.
+struct CodeFragments {
+  u32 pair[2][2][2][4];
+};
+/// Of the eights of rows that `active` names, or (`WHOLE`) of all four.
+template <bool WHOLE> DEVICE void load_codes(CodeFragments &f, const u8 *memory, u32 item, int block, u32 active) {
   int lane = (int)threadIdx.x % 32;
 #pragma unroll
-  for (int q = 0; q < 2; q++)
-    load_matrices(codes[q], memory + item + (u32)((q * 16 + lane / 16 * 8 + lane % 8) * 128 + ((2 * block + lane / 8 % 2) ^ lane % 8) * 16));
+  for (int q = 0; q < 2; q++) {
+    u32 codes[4];
+    load_matrices(codes, memory + item + (u32)((q * 16 + lane / 16 * 8 + lane % 8) * 128 + ((2 * block + lane / 8 % 2) ^ lane % 8) * 16));
+#pragma unroll
+    for (int eight = 0; eight < 2; eight++) {
+      if (!WHOLE && !(active >> (2 * q + eight) & 1)) continue;
+#pragma unroll
+      for (int j = 0; j < 2; j++)
+#pragma unroll
+        for (int k = 0; k < 4; k++) f.pair[q][j][k / 2][eight + k % 2 * 2] = pair_of(memory, codes[eight * 2 + j], k);
+    }
+  }
 }
-/// A lane's part of eight rows of x and 32 columns twice, of rows g and g + 8: what two products of the tensor cores take.
-struct RowFragments {
-  u32 one[4], two[4];
-};
-template <bool BOTH> DEVICE RowFragments load_rows(shared_place at, int left) {
+
+/// Adds the products of a block with eight rows of x, of which `left` there are, to total[sixteen of W]: rows g and g + 8 of W, rows 2t
+/// and 2t + 1 of x. x: where the lane's part lies, of the second half of the columns `half_bytes` further. factors: of rows g and
+/// g + 8 of both sixteens.
+DEVICE void multiply_eight(float (&total)[2][4], const CodeFragments &f, shared_place x, int half_bytes, int left, const float (&factors)[4]) {
   int g = (int)threadIdx.x % 32 / 4;
   // Rows beyond the batch are anything; nobody reads their sums.
-  uint4 f, second = make_uint4(0, 0, 0, 0);
-  load_shared_if(f, at, g < left);
-  if (BOTH) load_shared_if(second, at + 8 * 64, g + 8 < left);
-  return {{f.x, second.x, f.y, second.y}, {f.z, second.z, f.w, second.w}};
+  uint4 first, second;
+  load_shared_if(first, x, g < left);
+  load_shared_if(second, x + (u32)half_bytes, g < left);
+  float c[2][4];
+  // Products that add to the same sums are as far apart as can be: each waits for the one before.
+#pragma unroll
+  for (int q = 0; q < 2; q++) multiply_first(c[q], f.pair[q][0][0], first.x, first.y);
+#pragma unroll
+  for (int q = 0; q < 2; q++) multiply_add(c[q], f.pair[q][0][1], first.z, first.w);
+#pragma unroll
+  for (int q = 0; q < 2; q++) multiply_add(c[q], f.pair[q][1][0], second.x, second.y);
+#pragma unroll
+  for (int q = 0; q < 2; q++) multiply_add(c[q], f.pair[q][1][1], second.z, second.w);
+#pragma unroll
+  for (int q = 0; q < 2; q++)
+#pragma unroll
+    for (int k = 0; k < 4; k++) total[q][k] += c[q][k] * factors[2 * q + k / 2];
+}
+
+/// The products of an item with EIGHTS times eight rows of x.
+template <int EIGHTS, bool WHOLE>
+DEVICE void multiply_item(const u8 *memory, u32 item, u32 factors, shared_place x, int half_bytes, int batch, u32 active,
+                          float (&total)[EIGHTS][2][4]) {
+  int g = (int)threadIdx.x % 32 / 4;
+  // All four at once would take too many registers.
+#pragma unroll 1
+  for (int b = 0; b < unit_blocks; b++) {
+    CodeFragments f;
+    load_codes<WHOLE>(f, memory, item, b, active);
+    float of_rows[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) of_rows[i] = *(const float *)(memory + factors + b * 256 + (8 * i + g) * 4);
+#pragma unroll
+    for (int v = 0; v < EIGHTS; v++)
+      if (v == 0 || 8 * v < batch)
+        multiply_eight(total[v], f, x + (u32)(2 * b * half_bytes + 8 * v * 64), half_bytes, batch - 8 * v, of_rows);
+  }
 }
