@@ -274,7 +274,7 @@ private struct FewRows {
 
   /// 17 to 64 rows with matrices in NF4 (`rows_nf4_many.cu`); nil where a block's memory has no room for it.
   init?(manyInNF4 rows: [Int], columns: Int, batch: Int, isPaired: Bool, context: CUDAContext) {
-    halves = batch > 32 ? 8 : 4
+    halves = batch > 48 ? 8 : batch > 32 ? 6 : 4
     kernel = "rows_nf4_\(halves * 8)"
     let units = (columns + 255) / 256
     let elements = batch * rows.reduce(0, +)
@@ -283,7 +283,7 @@ private struct FewRows {
       let tileRows = warps * (isPaired ? 16 : 32)
       let tiles = (isPaired ? [rows[0]] : rows).map { ($0 + tileRows - 1) / tileRows }.reduce(0, +)
       let nested = tileRows * (columns / 64) / 256 + 2
-      let bytes = (64 << 10) + warps * 2 * 4096 + 2 * 8 * (batch | 1) * 64 + nested * 4 * (isPaired ? 2 : 1)
+      let bytes = (64 << 10) + warps * 2 * 4096 + 2 * 8 * (8 * halves + 1) * 64 + nested * 4 * (isPaired ? 2 : 1)
       guard bytes <= context.sharedMemory else { continue }
       for slices in 1...min(units, 16) {
         // In rows times units of 256 columns: blocks one after the other on a multiprocessor, each of which takes about three

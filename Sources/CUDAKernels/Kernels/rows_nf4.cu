@@ -68,7 +68,7 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
   __syncthreads();
 
   int half_bytes = batch * 64, stage = 0, turn = 0;
-  shared_place rows_of_x = place_of(memory + x_at + (begin - slice_begin) * 8 * half_bytes + (g * 4 + t) * 16);
+  const u8 *rows_of_x = memory + x_at + (begin - slice_begin) * 8 * half_bytes + (g * 4 + t) * 16;
   u32 factors = free_half(half_of_factors + warp * unit_blocks);
   // The thread's elements of a tile, two at most: row of x, row of W in the tile.
   int row_bits = paired ? 4 : 5;
@@ -93,11 +93,11 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
       make_factors(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
       __syncwarp();
       u32 item = ring + (u32)stage * item_bytes;
-      shared_place x = rows_of_x + (u32)(unit * 8 * half_bytes);
+      const u8 *x = rows_of_x + unit * 8 * half_bytes;
       if (active == 15) {
-        multiply_item<HALVES, true>(memory, item, factors, x, half_bytes, batch, active, total);
+        multiply_item<HALVES, false, true>(memory, item, factors, x, half_bytes, batch, active, total);
       } else {
-        multiply_item<HALVES, false>(memory, item, factors, x, half_bytes, batch, active, total);
+        multiply_item<HALVES, false, false>(memory, item, factors, x, half_bytes, batch, active, total);
       }
       // All lanes have read the item.
       __syncwarp();

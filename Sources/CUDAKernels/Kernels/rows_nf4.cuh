@@ -139,47 +139,80 @@ template <bool WHOLE> DEVICE void load_codes(CodeFragments &f, const u8 *memory,
   }
 }
 
-/// Adds the products of a block with eight rows of x, of which `left` there are, to total[sixteen of W]: rows g and g + 8 of W, rows 2t
-/// and 2t + 1 of x. x: where the lane's part lies, of the second half of the columns `half_bytes` further. factors: of rows g and
-/// g + 8 of both sixteens.
-DEVICE void multiply_eight(float (&total)[2][4], const CodeFragments &f, shared_place x, int half_bytes, int left, const float (&factors)[4]) {
+/// Eight rows of x and the 64 columns of a block, a lane's part of them.
+struct RowFragments {
+  uint4 half[2];
+};
+/// x: where the lane's part lies, of the second half of the columns `half_bytes` further; `left`: how many rows have a place, or
+/// (`ALL`) all. The others are anything; nobody reads their sums.
+template <bool ALL> DEVICE void load_rows(RowFragments &f, const u8 *x, int half_bytes, int left) {
   int g = (int)threadIdx.x % 32 / 4;
-  // Rows beyond the batch are anything; nobody reads their sums.
-  uint4 first, second;
-  load_shared_if(first, x, g < left);
-  load_shared_if(second, x + (u32)half_bytes, g < left);
-  float c[2][4];
-  // Products that add to the same sums are as far apart as can be: each waits for the one before.
 #pragma unroll
-  for (int q = 0; q < 2; q++) multiply_first(c[q], f.pair[q][0][0], first.x, first.y);
-#pragma unroll
-  for (int q = 0; q < 2; q++) multiply_add(c[q], f.pair[q][0][1], first.z, first.w);
-#pragma unroll
-  for (int q = 0; q < 2; q++) multiply_add(c[q], f.pair[q][1][0], second.x, second.y);
-#pragma unroll
-  for (int q = 0; q < 2; q++) multiply_add(c[q], f.pair[q][1][1], second.z, second.w);
-#pragma unroll
-  for (int q = 0; q < 2; q++)
-#pragma unroll
-    for (int k = 0; k < 4; k++) total[q][k] += c[q][k] * factors[2 * q + k / 2];
+  for (int j = 0; j < 2; j++) {
+    if (ALL) {
+      f.half[j] = *(const uint4 *)(x + j * half_bytes);
+    } else {
+      load_shared_if(f.half[j], place_of(x + j * half_bytes), g < left);
+    }
+  }
 }
 
-/// The products of an item with EIGHTS times eight rows of x.
-template <int EIGHTS, bool WHOLE>
-DEVICE void multiply_item(const u8 *memory, u32 item, u32 factors, shared_place x, int half_bytes, int batch, u32 active,
+/// Adds the products of a block with N times eight rows of x to total[eight of x][sixteen of W]: rows g and g + 8 of W, rows 2t and
+/// 2t + 1 of x. factors: of rows g and g + 8 of both sixteens.
+template <int N> DEVICE void multiply_eights(float (*total)[2][4], const CodeFragments &f, const RowFragments *x, const float (&factors)[4]) {
+  float c[N][2][4];
+  // Products that add to the same sums are as far apart as can be: each waits for the one before.
+#pragma unroll
+  for (int step = 0; step < 4; step++)
+#pragma unroll
+    for (int v = 0; v < N; v++)
+#pragma unroll
+      for (int q = 0; q < 2; q++) {
+        const uint4 &half = x[v].half[step / 2];
+        u32 first = step % 2 ? half.z : half.x, second = step % 2 ? half.w : half.y;
+        if (step == 0) {
+          multiply_first(c[v][q], f.pair[q][step / 2][step % 2], first, second);
+        } else {
+          multiply_add(c[v][q], f.pair[q][step / 2][step % 2], first, second);
+        }
+      }
+#pragma unroll
+  for (int v = 0; v < N; v++)
+#pragma unroll
+    for (int q = 0; q < 2; q++)
+#pragma unroll
+      for (int k = 0; k < 4; k++) total[v][q][k] += c[v][q][k] * factors[2 * q + k / 2];
+}
+
+/// The products of an item with EIGHTS times eight rows of x, of which `batch` or (`ALL`) all have a place.
+template <int EIGHTS, bool ALL, bool WHOLE>
+DEVICE void multiply_item(const u8 *memory, u32 item, u32 factors, const u8 *x, int half_bytes, int batch, u32 active,
                           float (&total)[EIGHTS][2][4]) {
+  // Two eights of rows of x at a time; the next two are read while these are multiplied.
+  constexpr int pairs = (EIGHTS + 1) / 2, pair = EIGHTS > 1 ? 2 : 1;
   int g = (int)threadIdx.x % 32 / 4;
   // All four at once would take too many registers.
 #pragma unroll 1
   for (int b = 0; b < unit_blocks; b++) {
+    const u8 *rows = x + 2 * b * half_bytes;
+    RowFragments r[2][pair];
+#pragma unroll
+    for (int v = 0; v < pair; v++) load_rows<ALL>(r[0][v], rows + 8 * v * 64, half_bytes, batch - 8 * v);
     CodeFragments f;
     load_codes<WHOLE>(f, memory, item, b, active);
     float of_rows[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) of_rows[i] = *(const float *)(memory + factors + b * 256 + (8 * i + g) * 4);
 #pragma unroll
-    for (int v = 0; v < EIGHTS; v++)
-      if (v == 0 || 8 * v < batch)
-        multiply_eight(total[v], f, x + (u32)(2 * b * half_bytes + 8 * v * 64), half_bytes, batch - 8 * v, of_rows);
+    for (int at = 0; at < pairs; at++) {
+      if (at + 1 < pairs) {
+#pragma unroll
+        for (int v = 0; v < pair; v++) {
+          int n = 8 * (2 * (at + 1) + v);
+          load_rows<ALL>(r[(at + 1) % 2][v], rows + n * 64, half_bytes, batch - n);
+        }
+      }
+      multiply_eights<pair>(total + 2 * at, f, r[at % 2], of_rows);
+    }
   }
 }

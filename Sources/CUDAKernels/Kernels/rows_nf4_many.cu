@@ -10,9 +10,6 @@ enum {
   half_of_factors = half_of_absmax + stages * most_warps,
 };
 
-/// Bytes of 32 columns of all rows of x: an odd number of rows' worth, so that those of one row lie in different banks.
-DEVICE int half_bytes_of(int batch) { return (batch | 1) * 64; }
-
 /// EIGHTS: of rows of x that there are at most.
 template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
   DYNAMIC_SHARED(memory);
@@ -32,8 +29,9 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
   bool has_rows = rows.first < rows.end;
 
   u32 ring = pair_table + (u32)warp * ((u32)stages * item_bytes), x_at = pair_table + (u32)(warps * stages) * item_bytes;
-  int half_bytes = half_bytes_of(batch);
-  u32 x_bytes = 8 * (u32)half_bytes;
+  // Bytes of 32 columns of all rows of x: an odd number of rows' worth, so that those of one row lie in different banks.
+  constexpr int half_bytes = (8 * EIGHTS + 1) * 64;
+  constexpr u32 x_bytes = 8 * half_bytes;
   auto absmax_of = [&](int stage) { return free_half(half_of_absmax + warp * stages + stage); };
   auto fetch_codes = [&](int unit, int stage) {
     if (unit < count && has_rows) fetch_item(memory, ring + (u32)stage * item_bytes, absmax_of(stage), low, high, rows, begin + unit, row_blocks);
@@ -60,7 +58,7 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
 
   LaneScales scales = lane_scales(lane < 16 ? low : high, nested_of_lane, rows, row_blocks);
   u32 factors = free_half(half_of_factors + warp * unit_blocks);
-  shared_place rows_of_x = place_of(memory + x_at + (g * 4 + t) * 16);
+  const u8 *rows_of_x = memory + x_at + (g * 4 + t) * 16;
   u32 active = active_eights(rows);
   float total[EIGHTS][2][4] = {};
 #pragma unroll 1
@@ -75,7 +73,7 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
     if (!has_rows) continue;
     make_factors(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
     __syncwarp();
-    multiply_item<EIGHTS, true>(memory, ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)stage * x_bytes, half_bytes, batch,
+    multiply_item<EIGHTS, true, true>(memory, ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)stage * x_bytes, half_bytes, batch,
                                 active, total);
   }
 
@@ -104,5 +102,6 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
 }
 
 KERNEL(320, 1) rows_nf4_32(const GRID_CONSTANT RowProducts p) { rows_nf4_many<4>(p); }
-// It takes more registers than ten warps have.
+// These take more registers than ten warps have.
+KERNEL(256, 1) rows_nf4_48(const GRID_CONSTANT RowProducts p) { rows_nf4_many<6>(p); }
 KERNEL(256, 1) rows_nf4_64(const GRID_CONSTANT RowProducts p) { rows_nf4_many<8>(p); }
