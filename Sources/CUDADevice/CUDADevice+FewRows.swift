@@ -250,26 +250,35 @@ private struct FewRows {
   /// Several rows with matrices in NF4 (`rows_nf4.cu`): warps take 256 columns at a time; nil where x does not fit.
   init?(inNF4 rows: [Int], columns: Int, batch: Int, isPaired: Bool, context: CUDAContext) {
     halves = batch > 8 ? 2 : 1
-    let atOnce = min(batch, 16)
-    let passes = (batch + 15) / 16
+    let passes = (batch + 8 * halves - 1) / (8 * halves)
+    let atOnce = min(batch, 8 * halves)
     let pieces = (columns + 255) / 256
     let units = isPaired ? [rows[0]] : rows
-    // As few slices as x has room for, with as many warps as come out even.
-    for slices in 1...pieces {
-      let ofSlice = (pieces + slices - 1) / slices
-      let warps = [10, 9, 8].min { ($0 + ofSlice - 1) / $0 * $0 < ($1 + ofSlice - 1) / $1 * $1 } ?? 10
-      let wanted = min((units.reduce(0, +) + 7) / 8, context.multiprocessors / (slices * passes))
-      let blocks = max(units.count, wanted)
-      let nested = Self.mostRows(units, blocks: blocks) * (columns / 64) / 256 + 2
-      let bytes = (64 << 10) + warps * 2 * 4096 + ofSlice * 512 * atOnce + nested * 4 * (isPaired ? 2 : 1)
-      guard bytes <= context.sharedMemory else { continue }
-      (self.slices, slice) = (slices, 0)
-      sharedBytes = bytes
-      kernel = "rows_nf4_\(halves * 8)"
-      grid = CUDADevice.Grid(x: blocks, y: slices * passes, threadsX: warps * 32)
-      return
+    /// As few slices as x has room for, with as many warps as come out even; `rest`: a block's memory beside items, x and nested
+    /// values.
+    func best(warps: [Int], itemBytes: Int, rest: Int) -> (slices: Int, warps: Int, bytes: Int, blocks: Int)? {
+      for slices in 1...pieces {
+        let ofSlice = (pieces + slices - 1) / slices
+        let wanted = min((units.reduce(0, +) + 7) / 8, context.multiprocessors / (slices * passes))
+        let blocks = max(units.count, wanted)
+        let nested = Self.mostRows(units, blocks: blocks) * (columns / 64) / 256 + 2
+        func bytes(_ warps: Int) -> Int {
+          rest + warps * 2 * itemBytes + ofSlice * 512 * atOnce + nested * 4 * (isPaired ? 2 : 1)
+        }
+        func idle(_ warps: Int) -> Int { (ofSlice + warps - 1) / warps * warps - ofSlice }
+        let fitting = warps.filter { bytes($0) <= context.sharedMemory }
+        guard let most = fitting.min(by: { idle($0) < idle($1) }) else { continue }
+        return (slices, most, bytes(most), blocks)
+      }
+      return nil
     }
-    return nil
+    let table = 64 << 10
+    let large = best(warps: [10, 9, 8], itemBytes: 4096, rest: table)
+    // Where memory is little codes lie in the table, and what lies there else behind it.
+    guard let best = large ?? best(warps: [4], itemBytes: 0, rest: table + 96 * 128) else { return nil }
+    (slice, slices, sharedBytes) = (0, best.slices, best.bytes)
+    kernel = "rows_nf4_\(halves * 8)\(large == nil ? "_small" : "")"
+    grid = CUDADevice.Grid(x: best.blocks, y: best.slices * passes, threadsX: best.warps * 32)
   }
 
   /// 17 to 64 rows with matrices in NF4 (`rows_nf4_many.cu`); nil where a block's memory has no room for it.
@@ -278,7 +287,7 @@ private struct FewRows {
     kernel = "rows_nf4_\(halves * 8)"
     let units = (columns + 255) / 256
     let elements = batch * rows.reduce(0, +)
-    var best: (tiles: Int, slices: Int, warps: Int, bytes: Int, cost: Int)?
+    var best: (tiles: Int, slices: Int, warps: Int, bytes: Int, cost: Double)?
     for warps in halves > 4 ? [8] : [10, 9, 8] {
       let tileRows = warps * (isPaired ? 16 : 32)
       let tiles = (isPaired ? [rows[0]] : rows).map { ($0 + tileRows - 1) / tileRows }.reduce(0, +)
@@ -286,12 +295,13 @@ private struct FewRows {
       let bytes = (64 << 10) + warps * 2 * 4096 + 2 * 8 * (8 * halves + 1) * 64 + nested * 4 * (isPaired ? 2 : 1)
       guard bytes <= context.sharedMemory else { continue }
       for slices in 1...min(units, 16) {
-        // In rows times units of 256 columns: blocks one after the other on a multiprocessor, each of which takes about three
-        // units more to begin and end; the slices' sums are written and read again.
+        // In microseconds, about: blocks one after the other on a multiprocessor take a unit of 256 columns in so much time, and a
+        // little more to begin and end; the slices' sums are written and read again.
         let turns = (tiles * slices + context.multiprocessors - 1) / context.multiprocessors
-        let sums = slices > 1 ? 3 + slices * elements / 400_000 : 0
-        let cost = warps * turns * ((units + slices - 1) / slices + 3) + 8 * sums
-        if cost < best?.cost ?? .max { best = (tiles, slices, warps, bytes, cost) }
+        let unit = 0.05 * Double(warps * (halves + 4))
+        let sums = slices > 1 ? 6 + Double(slices * elements) / 400_000 : 0
+        let cost = Double(turns) * (Double((units + slices - 1) / slices) + 1.5) * unit + sums
+        if cost < best?.cost ?? .infinity { best = (tiles, slices, warps, bytes, cost) }
       }
     }
     guard let best else { return nil }

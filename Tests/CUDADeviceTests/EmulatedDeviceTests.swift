@@ -29,6 +29,22 @@ final class EmulatorSymbols: SymbolSource {
     #expect(count > 200)
   }
 
+  /// Cards with 99 KB of shared memory have kernels of their own for a few rows.
+  @Test func littleSharedMemoryIsEnough() throws {
+    let folder = try TemporaryFolder()
+    sl_emulate_block_memory(99 << 10)
+    defer { sl_emulate_block_memory(227 << 10) }
+    let device = try device(kernels: folder.path)
+    var count = 0
+    for filter in ["NF4", "frozen"] {
+      try SelfTest(device, seed: 9, large: false).run(filter: filter) { result in
+        count += 1
+        #expect(result.passed, "\(result)")
+      }
+    }
+    #expect(count > 60)
+  }
+
   /// As `selftest --far` has it, over fewer bytes.
   @Test func rowsMayBeFarApart() throws {
     let folder = try TemporaryFolder()

@@ -4,3 +4,5 @@
 
 EMULATED(rows_nf4_8)
 EMULATED(rows_nf4_16)
+EMULATED(rows_nf4_8_small)
+EMULATED(rows_nf4_16_small)

@@ -26,12 +26,14 @@ int driver_version(int *version) { return *version = 13000, 0; }
 int device_count(int *count) { return *count = 1, 0; }
 int device_get(int *device, int) { return *device = 0, 0; }
 int device_name(char *name, int capacity, int) { return strncpy(name, "Emulated GPU", (size_t)capacity), 0; }
+int block_memory = 227 << 10;
 int device_attribute(int *value, int attribute, int) {
   switch (attribute) {
     case 75: *value = 8; break;
     case 76: *value = 0; break;
     case 16: *value = 4; break;
-    default: *value = 160 << 10;
+    case 81: *value = block_memory + 1024; break;
+    default: *value = block_memory;
   }
   return 0;
 }
@@ -339,7 +341,8 @@ extern "C" void *sl_emulated_symbol(const char *name) {
   return found == symbols().end() ? nullptr : found->second;
 }
 
-extern "C" long sl_emulated_bytes(void) {
+extern "C" void sl_emulate_block_memory(int bytes) { block_memory = bytes; }
+long sl_emulated_bytes(void) {
   long total = 0;
   for (const auto &allocation : allocations) total += (long)allocation.second;
   return total;

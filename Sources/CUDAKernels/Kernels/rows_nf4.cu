@@ -2,17 +2,26 @@
 // columns, and x stays in shared memory.
 #include "rows_nf4.cuh"
 
-enum {
-  stages = 2,
-  most_warps = 10,
-  half_of_absmax = halves_of_map,
-  half_of_factors = half_of_absmax + stages * most_warps,
-  half_of_sums = half_of_factors + unit_blocks * most_warps,
+/// Items of a warp in shared memory, and whose place is where, of at most so many warps.
+template <bool SMALL> struct FewPlaces : Places<SMALL> {
+  enum {
+    stages = 2,
+    most_warps = SMALL ? 4 : 10,
+    absmax = places_of_map,
+    factors = absmax + (int)stages * (int)most_warps,
+    sums = factors + (int)unit_blocks * (int)most_warps,
+    /// Of the sums of eight rows of x and of those there is a second set for each warp, or sixteen rows'.
+    all = sums + 16 * (int)most_warps,
+    /// Elements of a tile that a thread has.
+    elements = SMALL ? 4 : 2,
+  };
 };
 
-/// HALVES: eights of rows of x that a block multiplies.
-template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
+/// HALVES: eights of rows of x that a block multiplies. SMALL: for cards with 99 KB of shared memory.
+template <int HALVES, bool SMALL> DEVICE void rows_nf4(const RowProducts &p) {
   DYNAMIC_SHARED(memory);
+  using P = FewPlaces<SMALL>;
+  constexpr int stages = P::stages, elements = P::elements, item_bytes = P::item_bytes;
   int lane = (int)threadIdx.x % 32, warp = (int)kept_of_warp(threadIdx.x / 32), warps = (int)blockDim.x / 32, g = lane / 4, t = lane % 4;
   int columns = (int)p.columns, row_blocks = columns / block_columns;
   int passes = (int)(p.batch + 8 * HALVES - 1) / (8 * HALVES);
@@ -35,13 +44,14 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
     return ItemRows{first, end < share.last ? end : share.last, paired ? 0 : 16};
   };
 
-  u32 ring = pair_table + (u32)warp * ((u32)stages * item_bytes);
-  auto absmax_of = [&](int stage) { return free_half(half_of_absmax + warp * stages + stage); };
+  u32 ring = P::codes() + (u32)(warp * stages * item_bytes);
+  auto absmax_of = [&](int stage) { return P::place(P::absmax + warp * stages + stage); };
   int next_tile = 0, next_unit = 0;
+  ItemSource source = source_of(low, high, rows_of_tile(0), row_blocks);
   auto fetch = [&](int stage) {
     if (next_tile < tiles && own > 0) {
-      fetch_item(memory, ring + (u32)stage * item_bytes, absmax_of(stage), low, high, rows_of_tile(next_tile), begin + next_unit, row_blocks);
-      if (++next_unit == own) next_unit = 0, next_tile++;
+      fetch_item<P>(memory, ring + (u32)stage * item_bytes, absmax_of(stage), source, begin + next_unit, row_blocks);
+      if (++next_unit == own) next_unit = 0, source = source_of(low, high, rows_of_tile(++next_tile), row_blocks);
     }
     commit_copies();
   };
@@ -49,8 +59,8 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
 #pragma unroll
   for (int i = 0; i < stages; i++) fetch(i);
   let_next_begin();
-  build_tables(memory, p.map);
-  u32 x_at = pair_table + (u32)(warps * stages) * item_bytes;
+  build_tables<P>(memory, p.map);
+  u32 x_at = SMALL ? P::place(P::all) : pair_table + (u32)(warps * stages * item_bytes);
   float *nested = (float *)(memory + x_at + slice_units * batch * (unit_columns * 2));
   const float *nested_low = bring_nested(low, share.first, share.last, row_blocks, nested);
   const float *nested_of_lane = paired ? bring_nested(high, share.first, share.last, row_blocks, nested) : nested_low;
@@ -69,8 +79,8 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
 
   int half_bytes = batch * 64, stage = 0, turn = 0;
   const u8 *rows_of_x = memory + x_at + (begin - slice_begin) * 8 * half_bytes + (g * 4 + t) * 16;
-  u32 factors = free_half(half_of_factors + warp * unit_blocks);
-  // The thread's elements of a tile, two at most: row of x, row of W in the tile.
+  u32 factors = P::place(P::factors + warp * unit_blocks);
+  // The thread's elements of a tile: row of x, row of W in the tile.
   int row_bits = paired ? 4 : 5;
   auto n_of = [&](int k) { return ((int)threadIdx.x + k * (int)blockDim.x) >> row_bits; };
   auto row_of = [&](int k) { return ((int)threadIdx.x + k * (int)blockDim.x) & ((1 << row_bits) - 1); };
@@ -78,9 +88,9 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
     ItemRows tile = rows_of_tile(index);
     u32 active = active_eights(tile);
     // What results are added to is read long before it is needed.
-    float old[2] = {};
+    float old[elements] = {};
 #pragma unroll
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < elements; k++)
       if (p.accumulates && slices == 1 && n_of(k) < batch && tile.first + row_of(k) < tile.end)
         old[k] = old_value(p, share.part, tile.first + row_of(k), n0 + n_of(k));
     float total[HALVES][2][4] = {};
@@ -90,14 +100,14 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
       wait_copies<stages - 1>();
       // Other lanes' copies are there, and what they read of the last item's factors is read.
       __syncwarp();
-      make_factors(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
+      make_factors<P>(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
       __syncwarp();
       u32 item = ring + (u32)stage * item_bytes;
       const u8 *x = rows_of_x + unit * 8 * half_bytes;
       if (active == 15) {
-        multiply_item<HALVES, false, true>(memory, item, factors, x, half_bytes, batch, active, total);
+        multiply_item<P, HALVES, false, true>(memory, item, factors, x, half_bytes, batch, active, total);
       } else {
-        multiply_item<HALVES, false, false>(memory, item, factors, x, half_bytes, batch, active, total);
+        multiply_item<P, HALVES, false, false>(memory, item, factors, x, half_bytes, batch, active, total);
       }
       // All lanes have read the item.
       __syncwarp();
@@ -107,7 +117,7 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
 
     // Sums [warp, row of x, row of W], the eights of W turned by the row of x. Eight rows of x have two places in turn.
     auto sums_of = [&](int of_warp, int n) {
-      return (float *)(memory + free_half(half_of_sums + ((HALVES > 1 ? 0 : turn * warps) + of_warp) * 8 * HALVES + n));
+      return (float *)(memory + P::place(P::sums + ((HALVES > 1 ? 0 : turn * warps) + of_warp) * 8 * HALVES + n));
     };
     if (HALVES > 1 && index > 0) __syncthreads();
 #pragma unroll
@@ -118,7 +128,7 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
         for (int k = 0; k < 4; k++) sums_of(warp, 8 * v + 2 * t + k % 2)[8 * ((2 * q + k / 2) ^ t) + g] = total[v][q][k];
     __syncthreads();
 #pragma unroll
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < elements; k++) {
       int n = n_of(k), r = row_of(k);
       if (n >= batch || tile.first + r >= tile.end) continue;
       float gate = 0;
@@ -133,5 +143,7 @@ template <int HALVES> DEVICE void rows_nf4(const RowProducts &p) {
   }
 }
 
-KERNEL(320, 1) rows_nf4_8(const GRID_CONSTANT RowProducts p) { rows_nf4<1>(p); }
-KERNEL(320, 1) rows_nf4_16(const GRID_CONSTANT RowProducts p) { rows_nf4<2>(p); }
+KERNEL(320, 1) rows_nf4_8(const GRID_CONSTANT RowProducts p) { rows_nf4<1, false>(p); }
+KERNEL(320, 1) rows_nf4_16(const GRID_CONSTANT RowProducts p) { rows_nf4<2, false>(p); }
+KERNEL(128, 1) rows_nf4_8_small(const GRID_CONSTANT RowProducts p) { rows_nf4<1, true>(p); }
+KERNEL(128, 1) rows_nf4_16_small(const GRID_CONSTANT RowProducts p) { rows_nf4<2, true>(p); }

@@ -15,25 +15,33 @@ CONSTANT u32 nf4_codes[16] = {0xbfb8u, 0xbf80u, 0xbf41u, 0xbf11u, 0xbed1u, 0xbe8
 enum {
   unit_columns = 256,
   unit_blocks = 4,
-  /// Codes of 32 rows, 128 bytes each, whose sixteens are turned by the row, so that eight rows' lie in different banks.
-  item_bytes = 32 * 128,
   /// Every pair of codes, once for each lane, so that no two meet in a bank; a byte of codes put before a byte that names the lane
-  /// is the pair's place. The table's rows are 256 bytes long and half of each is free: what is small lies there, 128 bytes at a
-  /// time; first the map of absmax codes.
+  /// is the pair's place. The table's rows are 256 bytes long and half of each is free.
   pair_table = 256 * 256,
-  half_of_map = 0,
-  halves_of_map = 8,
+  /// What is small lies in places of 128 bytes, first the map of absmax codes; the others are the kernels' own.
+  place_of_map = 0,
+  places_of_map = 8,
 };
-DEVICE u32 free_half(int number) { return (u32)number * 256 + 128; }
+/// Where things lie in a block's shared memory: codes of a row of an item, whose sixteens are turned by the row, so that eight rows'
+/// lie in different banks, and places of 128 bytes. Places are the free halves of the table; where memory is little (`SMALL`) codes
+/// lie there, and places behind the table.
+template <bool SMALL> struct Places {
+  enum { row_step = SMALL ? 256 : 128, item_bytes = 32 * row_step };
+  /// The codes' first place.
+  static MEMBER u32 codes() { return SMALL ? 128 : pair_table; }
+  static MEMBER u32 place(int number) { return SMALL ? (u32)pair_table + (u32)number * 128 : (u32)number * 256 + 128; }
+  /// From one of neighbouring places to the next.
+  enum { place_step = SMALL ? 128 : 256 };
+};
 
 /// Fills the table and the map.
-DEVICE void build_tables(u8 *memory, const float *map) {
+template <class P> DEVICE void build_tables(u8 *memory, const float *map) {
   for (int i = (int)threadIdx.x; i < 256 * 8; i += (int)blockDim.x) {
     u32 pair = nf4_codes[i / 8 >> 4] | nf4_codes[i / 8 & 15] << 16;
     *(uint4 *)(memory + i / 8 * 256 + i % 8 * 16) = make_uint4(pair, pair, pair, pair);
   }
   for (int i = (int)threadIdx.x; i < 256; i += (int)blockDim.x)
-    *(float *)(memory + free_half(half_of_map + i / 32) + i % 32 * 4) = map[i] * (1.0f / CODE_FACTOR);
+    *(float *)(memory + P::place(place_of_map + i / 32) + i % 32 * 4) = map[i] * (1.0f / CODE_FACTOR);
 }
 /// The pair of codes of a byte of `word`.
 DEVICE u32 pair_of(const u8 *memory, u32 word, int byte) {
@@ -63,27 +71,47 @@ DEVICE u32 active_eights(const ItemRows &rows) {
   return active;
 }
 
-/// Starts bringing the codes of a unit of the columns to `to`, and each lane its row's absmax to `absmax`.
-DEVICE void fetch_item(u8 *memory, u32 to, u32 absmax, const RowPart &low, const RowPart &high, const ItemRows &rows, int unit,
-                       int row_blocks) {
-  int lane = (int)threadIdx.x % 32, row_bytes = row_blocks * 32, at = unit * 128 + lane % 8 * 16;
+/// Where a lane finds what it brings of an item: a sixteen of eight rows' codes, one of each four, and one row's absmax, at the first
+/// column; which of the rows there are.
+struct ItemSource {
+  const u8 *low, *high, *absmax;
+  u32 rows;
+  bool has_absmax, in_words;
+};
+DEVICE ItemSource source_of(const RowPart &low, const RowPart &high, const ItemRows &rows, int row_blocks) {
+  int lane = (int)threadIdx.x % 32, row_bytes = row_blocks * 32, row = rows.first + lane / 8;
+  ItemSource s;
+  s.low = (const u8 *)low.weights + (i64)row * row_bytes + lane % 8 * 16;
+  s.high = (const u8 *)high.weights + (i64)(row + rows.to_high) * row_bytes + lane % 8 * 16;
+  s.rows = 0;
 #pragma unroll
-  for (int j = 0; j < 8; j++) {
-    const RowPart &part = j < 4 ? low : high;
-    int row = rows.first + lane / 8 + j % 4 * 4 + (j < 4 ? 0 : rows.to_high);
-    copy_async(memory + to + (u32)(j * 512 + lane / 8 * 128 + (lane % 8 ^ (j % 2 * 4 + lane / 8)) * 16),
-               (const u8 *)part.weights + (i64)row * row_bytes + at, at < row_bytes && row < rows.end ? 16 : 0);
-  }
-  const RowPart &part = lane < 16 ? low : high;
-  int row = rows.first + lane % 16 + (lane < 16 ? 0 : rows.to_high), block = unit * unit_blocks;
+  for (int j = 0; j < 8; j++) s.rows |= (u32)(row + j % 4 * 4 + (j < 4 ? 0 : rows.to_high) < rows.end) << j;
+  int scaled = rows.first + lane % 16 + (lane < 16 ? 0 : rows.to_high);
+  s.absmax = (lane < 16 ? low : high).absmax + (i64)scaled * row_blocks;
+  s.has_absmax = scaled < rows.end;
+  s.in_words = row_blocks % 4 == 0 && ((u64)low.absmax | (u64)high.absmax) % 4 == 0;
+  return s;
+}
+
+/// Starts bringing the codes of a unit of the columns to `to`, and each lane its row's absmax to `absmax`.
+template <class P> DEVICE void fetch_item(u8 *memory, u32 to, u32 absmax, const ItemSource &s, int unit, int row_blocks) {
+  int lane = (int)threadIdx.x % 32, row_bytes = row_blocks * 32, at = unit * 128;
+  u32 wanted = at + lane % 8 * 16 < row_bytes ? s.rows : 0;
+  // Of every second four rows the sixteens are turned by four more.
+  u8 *even = memory + to + (u32)(lane / 8 * P::row_step + (lane % 8 ^ lane / 8) * 16);
+  u8 *odd = memory + to + (u32)(lane / 8 * P::row_step + (lane % 8 ^ 4 ^ lane / 8) * 16);
+#pragma unroll
+  for (int j = 0; j < 8; j++)
+    copy_async((j % 2 ? odd : even) + j * 4 * P::row_step, (j < 4 ? s.low : s.high) + (i64)(j % 4 * 4) * row_bytes + at,
+               wanted >> j & 1 ? 16 : 0);
+  int block = unit * unit_blocks;
   u32 *word = (u32 *)(memory + absmax) + lane;
-  const u8 *from = part.absmax + (i64)row * row_blocks + block;
-  if (row_blocks % 4 == 0 && ((u64)low.absmax | (u64)high.absmax) % 4 == 0) {
-    copy_async(word, from, row < rows.end && block < row_blocks);
+  if (s.in_words) {
+    copy_async(word, s.absmax + block, s.has_absmax && block < row_blocks);
   } else {
     u32 codes = 0;
     for (int b = 0; b < unit_blocks; b++)
-      if (row < rows.end && block + b < row_blocks) codes |= (u32)from[b] << 8 * b;
+      if (s.has_absmax && block + b < row_blocks) codes |= (u32)s.absmax[block + b] << 8 * b;
     *word = codes;
   }
 }
@@ -99,8 +127,8 @@ DEVICE LaneScales lane_scales(const RowPart &part, const float *nested, const It
   int lane = (int)threadIdx.x % 32, row = rows.first + lane % 16 + (lane < 16 ? 0 : rows.to_high);
   return {nested, (u32)part.first + (u32)row * (u32)row_blocks, *part.offset * (1.0f / CODE_FACTOR), row < rows.end};
 }
-/// Makes the factors [block][row] of an item whose absmax is there.
-DEVICE void make_factors(u8 *memory, u32 absmax, u32 factors, const LaneScales &scales, int unit, int row_blocks) {
+/// Makes the factors [block][row] of an item whose absmax is there, in neighbouring places from `factors` on.
+template <class P> DEVICE void make_factors(u8 *memory, u32 absmax, u32 factors, const LaneScales &scales, int unit, int row_blocks) {
   int lane = (int)threadIdx.x % 32;
   u32 word = ((const u32 *)(memory + absmax))[lane];
 #pragma unroll
@@ -109,10 +137,10 @@ DEVICE void make_factors(u8 *memory, u32 absmax, u32 factors, const LaneScales &
     u32 code = word >> 8 * b & 255;
     float factor = 0;
     if (scales.is_row && block < row_blocks)
-      factor = *(const float *)(memory + free_half(half_of_map + (int)(code / 32)) + code % 32 * 4) *
+      factor = *(const float *)(memory + P::place(place_of_map + (int)(code / 32)) + code % 32 * 4) *
                    scales.nested[(scales.number + (u32)block) >> 8] +
                scales.mean;
-    ((float *)(memory + factors + b * 256))[lane] = factor;
+    ((float *)(memory + factors + b * P::place_step))[lane] = factor;
   }
 }
 
@@ -122,12 +150,12 @@ struct CodeFragments {
   u32 pair[2][2][2][4];
 };
 /// Of the eights of rows that `active` names, or (`WHOLE`) of all four.
-template <bool WHOLE> DEVICE void load_codes(CodeFragments &f, const u8 *memory, u32 item, int block, u32 active) {
+template <class P, bool WHOLE> DEVICE void load_codes(CodeFragments &f, const u8 *memory, u32 item, int block, u32 active) {
   int lane = (int)threadIdx.x % 32;
 #pragma unroll
   for (int q = 0; q < 2; q++) {
     u32 codes[4];
-    load_matrices(codes, memory + item + (u32)((q * 16 + lane / 16 * 8 + lane % 8) * 128 + ((2 * block + lane / 8 % 2) ^ lane % 8) * 16));
+    load_matrices(codes, memory + item + (u32)((q * 16 + lane / 16 * 8 + lane % 8) * P::row_step + ((2 * block + lane / 8 % 2) ^ lane % 8) * 16));
 #pragma unroll
     for (int eight = 0; eight < 2; eight++) {
       if (!WHOLE && !(active >> (2 * q + eight) & 1)) continue;
@@ -185,7 +213,7 @@ template <int N> DEVICE void multiply_eights(float (*total)[2][4], const CodeFra
 }
 
 /// The products of an item with EIGHTS times eight rows of x, of which `batch` or (`ALL`) all have a place.
-template <int EIGHTS, bool ALL, bool WHOLE>
+template <class P, int EIGHTS, bool ALL, bool WHOLE>
 DEVICE void multiply_item(const u8 *memory, u32 item, u32 factors, const u8 *x, int half_bytes, int batch, u32 active,
                           float (&total)[EIGHTS][2][4]) {
   // Two eights of rows of x at a time; the next two are read while these are multiplied.
@@ -199,10 +227,10 @@ DEVICE void multiply_item(const u8 *memory, u32 item, u32 factors, const u8 *x, 
 #pragma unroll
     for (int v = 0; v < pair; v++) load_rows<ALL>(r[0][v], rows + 8 * v * 64, half_bytes, batch - 8 * v);
     CodeFragments f;
-    load_codes<WHOLE>(f, memory, item, b, active);
+    load_codes<P, WHOLE>(f, memory, item, b, active);
     float of_rows[4];
 #pragma unroll
-    for (int i = 0; i < 4; i++) of_rows[i] = *(const float *)(memory + factors + b * 256 + (8 * i + g) * 4);
+    for (int i = 0; i < 4; i++) of_rows[i] = *(const float *)(memory + factors + b * P::place_step + (8 * i + g) * 4);
 #pragma unroll
     for (int at = 0; at < pairs; at++) {
       if (at + 1 < pairs) {

@@ -6,13 +6,15 @@ enum {
   /// Of codes and of x: one unit is ahead.
   stages = 2,
   most_warps = 10,
-  half_of_absmax = halves_of_map,
-  half_of_factors = half_of_absmax + stages * most_warps,
+  place_of_absmax = places_of_map,
+  place_of_factors = place_of_absmax + stages * most_warps,
 };
 
 /// EIGHTS: of rows of x that there are at most.
 template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
   DYNAMIC_SHARED(memory);
+  using P = Places<false>;
+  constexpr int item_bytes = P::item_bytes;
   int lane = (int)threadIdx.x % 32, warp = (int)kept_of_warp(threadIdx.x / 32), warps = (int)blockDim.x / 32, g = lane / 4, t = lane % 4;
   int columns = (int)p.columns, row_blocks = columns / block_columns, batch = (int)p.batch;
   int slice = (int)blockIdx.y, slices = (int)p.slices;
@@ -28,27 +30,28 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
   ItemRows rows = {first, first + warp_rows < last_row ? first + warp_rows : last_row, paired ? 0 : 16};
   bool has_rows = rows.first < rows.end;
 
-  u32 ring = pair_table + (u32)warp * ((u32)stages * item_bytes), x_at = pair_table + (u32)(warps * stages) * item_bytes;
+  u32 ring = P::codes() + (u32)(warp * stages * item_bytes), x_at = P::codes() + (u32)(warps * stages * item_bytes);
   // Bytes of 32 columns of all rows of x: an odd number of rows' worth, so that those of one row lie in different banks.
   constexpr int half_bytes = (8 * EIGHTS + 1) * 64;
   constexpr u32 x_bytes = 8 * half_bytes;
-  auto absmax_of = [&](int stage) { return free_half(half_of_absmax + warp * stages + stage); };
+  auto absmax_of = [&](int stage) { return P::place(place_of_absmax + warp * stages + stage); };
+  ItemSource source = source_of(low, high, rows, row_blocks);
   auto fetch_codes = [&](int unit, int stage) {
-    if (unit < count && has_rows) fetch_item(memory, ring + (u32)stage * item_bytes, absmax_of(stage), low, high, rows, begin + unit, row_blocks);
+    if (unit < count && has_rows) fetch_item<P>(memory, ring + (u32)stage * item_bytes, absmax_of(stage), source, begin + unit, row_blocks);
   };
   auto fetch_x = [&](int unit, int stage) {
     if (unit >= count) return;
-    int from = (begin + unit) * unit_columns;
-    for (int i = (int)threadIdx.x; i < batch * 32; i += (int)blockDim.x) {
-      int n = i / 32, piece = i % 32, column = from + piece * 8;
-      copy_async(memory + x_at + (u32)stage * x_bytes + (u32)(piece / 4 * half_bytes + n * 64 + piece % 4 * 16),
-                 p.x + (i64)n * p.ldx + (column < columns ? column : 0), column < columns ? 16 : 0);
-    }
+    // A warp brings whole rows, a lane eight columns of each.
+    int column = (begin + unit) * unit_columns + lane * 8, bytes = column < columns ? 16 : 0;
+    const u16 *from = p.x + (i64)warp * p.ldx + (column < columns ? column : 0);
+    u8 *to = memory + x_at + (u32)stage * x_bytes + (u32)(lane / 4 * half_bytes + warp * 64 + lane % 4 * 16);
+#pragma unroll 4
+    for (int n = warp; n < batch; n += warps, from += warps * p.ldx, to += warps * 64) copy_async(to, from, bytes);
   };
   // Weights depend on nothing that came before in the stream.
   fetch_codes(0, 0);
   let_next_begin();
-  build_tables(memory, p.map);
+  build_tables<P>(memory, p.map);
   float *nested = (float *)(memory + x_at + stages * x_bytes);
   const float *nested_low = bring_nested(low, first_row, last_row, row_blocks, nested);
   const float *nested_of_lane = paired ? bring_nested(high, first_row, last_row, row_blocks, nested) : nested_low;
@@ -57,7 +60,7 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
   fetch_x(0, 0);
 
   LaneScales scales = lane_scales(lane < 16 ? low : high, nested_of_lane, rows, row_blocks);
-  u32 factors = free_half(half_of_factors + warp * unit_blocks);
+  u32 factors = P::place(place_of_factors + warp * unit_blocks);
   const u8 *rows_of_x = memory + x_at + (g * 4 + t) * 16;
   u32 active = active_eights(rows);
   float total[EIGHTS][2][4] = {};
@@ -71,9 +74,9 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
     fetch_codes(unit + 1, 1 - stage);
     fetch_x(unit + 1, 1 - stage);
     if (!has_rows) continue;
-    make_factors(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
+    make_factors<P>(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
     __syncwarp();
-    multiply_item<EIGHTS, true, true>(memory, ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)stage * x_bytes, half_bytes, batch,
+    multiply_item<P, EIGHTS, true, true>(memory, ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)stage * x_bytes, half_bytes, batch,
                                 active, total);
   }
 

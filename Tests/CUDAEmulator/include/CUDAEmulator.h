@@ -11,6 +11,9 @@ extern "C" {
 /// The stand-in for a function of libcuda, libnvrtc or libcublasLt, or NULL.
 void *sl_emulated_symbol(const char *name);
 
+/// How much shared memory a block of the GPUs that are made from now on has, in bytes: 227 KB unless told otherwise.
+void sl_emulate_block_memory(int bytes);
+
 /// Bytes that tensors hold now.
 long sl_emulated_bytes(void);
 
