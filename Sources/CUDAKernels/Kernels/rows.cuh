@@ -1,5 +1,5 @@
 // Products of a few rows with frozen matrices, as decoding has them: y = x · Wᵀ + (x · Aᵀ) · (s·B)ᵀ. Every weight is read once
-// for up to 16 rows, at the memory's speed.
+// for up to 64 rows in NF4, 16 in bf16.
 #pragma once
 #include "prelude.cuh"
 
@@ -32,15 +32,15 @@ struct RowProducts {
   i64 ldx;
   /// NF4's map of absmax codes.
   const float *map;
-  /// Blocks of 64 columns that a block multiplies, and how many such slices there are; partial sums of more than one go to
-  /// fp32 [slices, batch, Σ rows].
+  /// With matrices in bf16 the blocks of 64 columns that a block multiplies, and how many slices of the columns there are; partial
+  /// sums of more than one go to fp32 [slices, batch, Σ rows].
   i64 slice, slices;
   float *partial;
   /// Whether y is fp32, is added to, and whether the parts are gate and up, of which silu(gate) · up goes to bf16 [batch, rows].
   i64 is_float, accumulates;
   u16 *activation;
   i64 ld_activation;
-  /// Where γ is given, x is what the residual stream, fp32 [columns], becomes by RMSNorm: one row, in NF4 only.
+  /// Where γ is given, x is what the residual stream, fp32 [columns], becomes by RMSNorm: of one row only.
   const float *stream, *gamma;
   double epsilon;
 };

@@ -1,5 +1,5 @@
-// Products of up to 16 rows at a time with matrices in NF4: a block has a share of the rows of W, its warps each a part of the
-// columns, and x stays in shared memory.
+// Products of up to 8 rows with matrices in NF4, or of more, 16 at a time, on cards with little shared memory: a block has a share of
+// the rows of W, its warps each a part of the columns, and x stays in shared memory.
 #include "rows_nf4.cuh"
 
 /// Items of a warp in shared memory, and whose place is where, of at most so many warps.
@@ -144,6 +144,5 @@ template <int HALVES, bool SMALL> DEVICE void rows_nf4(const RowProducts &p) {
 }
 
 KERNEL(320, 1) rows_nf4_8(const GRID_CONSTANT RowProducts p) { rows_nf4<1, false>(p); }
-KERNEL(320, 1) rows_nf4_16(const GRID_CONSTANT RowProducts p) { rows_nf4<2, false>(p); }
 KERNEL(128, 1) rows_nf4_8_small(const GRID_CONSTANT RowProducts p) { rows_nf4<1, true>(p); }
 KERNEL(128, 1) rows_nf4_16_small(const GRID_CONSTANT RowProducts p) { rows_nf4<2, true>(p); }

@@ -1,4 +1,4 @@
-// Products of 17 to 64 rows with matrices in NF4: each warp of a block has 32 rows of W and all columns of a slice, and x comes by
+// Products of 9 to 64 rows with matrices in NF4: each warp of a block has 32 rows of W and all columns of a slice, and x comes by
 // and by, 256 columns for all warps at a time.
 #include "rows_nf4.cuh"
 
@@ -62,7 +62,6 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
   LaneScales scales = lane_scales(lane < 16 ? low : high, nested_of_lane, rows, row_blocks);
   u32 factors = P::place(place_of_factors + warp * unit_blocks);
   const u8 *rows_of_x = memory + x_at + (g * 4 + t) * 16;
-  u32 active = active_eights(rows);
   float total[EIGHTS][2][4] = {};
 #pragma unroll 1
   for (int unit = 0; unit < count; unit++) {
@@ -76,8 +75,9 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
     if (!has_rows) continue;
     make_factors<P>(memory, absmax_of(stage), factors, scales, begin + unit, row_blocks);
     __syncwarp();
-    multiply_item<P, EIGHTS, true, true>(memory, ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)stage * x_bytes, half_bytes, batch,
-                                active, total);
+    // Codes of rows that there are not are zero, and so are their factors.
+    multiply_item<P, EIGHTS, true, true>(memory, ring + (u32)stage * item_bytes, factors, rows_of_x + (u32)stage * x_bytes, half_bytes,
+                                         batch, 15, total);
   }
 
   // Sums [row of x, row of W] in the place of codes and x, a little more than the rows of W apart.
@@ -104,7 +104,8 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
     }
 }
 
-KERNEL(320, 1) rows_nf4_32(const GRID_CONSTANT RowProducts p) { rows_nf4_many<4>(p); }
+KERNEL(320, 1) rows_nf4_many_16(const GRID_CONSTANT RowProducts p) { rows_nf4_many<2>(p); }
+KERNEL(320, 1) rows_nf4_many_32(const GRID_CONSTANT RowProducts p) { rows_nf4_many<4>(p); }
 // These take more registers than ten warps have.
-KERNEL(256, 1) rows_nf4_48(const GRID_CONSTANT RowProducts p) { rows_nf4_many<6>(p); }
-KERNEL(256, 1) rows_nf4_64(const GRID_CONSTANT RowProducts p) { rows_nf4_many<8>(p); }
+KERNEL(256, 1) rows_nf4_many_48(const GRID_CONSTANT RowProducts p) { rows_nf4_many<6>(p); }
+KERNEL(256, 1) rows_nf4_many_64(const GRID_CONSTANT RowProducts p) { rows_nf4_many<8>(p); }
