@@ -14,7 +14,7 @@ extension EmulatedDeviceTests {
       let matrix = try device.makeFrozenMatrices([source], directions: .forward)[0]
       // More rows than the kernels take that read NF4 where it lies, whose sums are not of elements rounded to bf16.
       let n = source.inputs
-      let rows = max(n, 33)
+      let rows = max(n, 65)
       let unit = (0..<rows * n).map { UInt16($0 / n == $0 % n ? 0x3F80 : 0) }
       let x = Tensor(try device.allocate(byteCount: rows * n * 2), rows: rows, columns: n, dtype: .bfloat16)
       try unit.withUnsafeBytes { try device.upload($0, to: x) }

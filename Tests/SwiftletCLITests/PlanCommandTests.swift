@@ -46,6 +46,20 @@ struct PlanCommandTests {
     for part in ["layers", "activations", "together", "tokens/s"] { #expect(text.contains(part)) }
   }
 
+  /// A row of `bench` names the choices of the step that it timed, as the plan does.
+  @Test func benchNamesItsChoices() throws {
+    let program = try #require(swiftletPath)
+    let options = "--workload train:1x64 --memory 1GB --repetitions 1 --warm-up 0 --json"
+    let result = try shell(
+      "SWIFTLET_CACHE='\(cache.path)' '\(program)' bench --model smollm2-135m --device cpu \(options)")
+    #expect(result.status == 0, "\(result.errors)")
+    func names(_ output: String) throws -> Set<String> {
+      Set(try JSONValue.parse(output)["choices"]?.array?.compactMap { $0["choice"]?.string } ?? [])
+    }
+    let planned = try names(try plan("--batch-size 1 --context 64 --memory 1GB --json").output)
+    #expect(try names(result.output) == planned.subtracting(["weights"]) && planned.count > 6)
+  }
+
   /// Where no layer can keep its input, groups of layers keep one.
   @Test func longContextsGroupLayers() throws {
     let result = try plan("--context 16384 --memory 1200MB --json")

@@ -162,6 +162,7 @@ template <int CHUNKS, int STAGES> DEVICE void one_row(const RowProducts &p) {
   step_bytes = kept_of_warp(step_bytes), step_blocks = kept_of_warp(step_blocks);
   from_even = (const u8 *)kept((u64)from_even), from_odd = (const u8 *)kept((u64)from_odd);
   u32 half_lane = kept((u32)lane / 2);
+  // Of four rows at a time; behind the team's last one codes are zero and factors made of whatever lies there: nobody keeps its sum.
 #pragma unroll 1
   for (int i = 0; i < count; i += 4) {
     float total[4] = {};

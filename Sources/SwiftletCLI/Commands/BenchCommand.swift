@@ -85,23 +85,23 @@ enum BenchCommand: RunnableCommand {
       case .onUse: .nf4(resident: false).withHead(automatic.head)
       }
     }
-    let benchmark =
-      if let shape = try readingInput({ try KnownShapes.shape(path) }) {
-        try Benchmark(
-          random: shape, on: device, storage: try storage(shape), memory: budget, hostMemory: hostBudget)
-      } else {
-        try readingInput {
-          let checkpoint = try Checkpoint.open(path: ModelOptions.path(path))
-          return try Benchmark(
-            checkpoint, on: device, storage: try storage(checkpoint.configuration), memory: budget,
-            hostMemory: hostBudget)
-        }
+    let kept: WeightStorage
+    let benchmark: Benchmark
+    if let shape = try readingInput({ try KnownShapes.shape(path) }) {
+      kept = try storage(shape)
+      benchmark = try Benchmark(random: shape, on: device, storage: kept, memory: budget, hostMemory: hostBudget)
+    } else {
+      let checkpoint = try readingInput { try Checkpoint.open(path: ModelOptions.path(path)) }
+      kept = try readingInput { try storage(checkpoint.configuration) }
+      benchmark = try readingInput {
+        try Benchmark(checkpoint, on: device, storage: kept, memory: budget, hostMemory: hostBudget)
       }
+    }
     for workload in workloads {
       let row = try benchmark.run(
         workload, repetitions: arguments[repetitions], warmUps: arguments[warmUps])
       try StandardOutput.write(
-        arguments[JSONOption.json] ? json(row, benchmark.device, layers: benchmark.layerCount) : text(row))
+        arguments[JSONOption.json] ? json(row, benchmark.device, layers: benchmark.layerCount, kept) : text(row))
     }
   }
 
@@ -128,7 +128,7 @@ enum BenchCommand: RunnableCommand {
   // A binary does not know where it was built from; script/bench does.
   static var commit: JSONValue { getenv("SWIFTLET_COMMIT").map { .string(String(cString: $0)) } ?? .null }
 
-  private static func json(_ row: Benchmark.Row, _ device: String, layers: Int) -> String {
+  private static func json(_ row: Benchmark.Row, _ device: String, layers: Int, _ storage: WeightStorage) -> String {
     var object: JSONObject = [
       "name": .string(row.name), "tokens_per_second": .number(row.tokensPerSecond),
       "step_seconds": .number(row.stepSeconds),
@@ -137,7 +137,9 @@ enum BenchCommand: RunnableCommand {
     object["device_bytes"] = row.deviceBytes.map { .integer($0) }
     object["predicted_bytes"] = row.predictedBytes.map { .integer($0) }
     object["predicted_step_seconds"] = row.predictedSeconds.map { .number($0) }
-    object["choices"] = row.activations.map { .array(PlanReport.choices(of: $0, layerCount: layers)) }
+    object["choices"] = row.activations.map {
+      .array(PlanReport.choices(of: $0, layerCount: layers) + PlanReport.choices(of: storage))
+    }
     object["loss"] = row.loss.map { .number($0) }
     object["grad_norm"] = row.gradientNorm.map { .number($0) }
     object["shares"] = .object(JSONObject(row.shares.map { (key: $0.name, value: .number($0.share)) }))

@@ -102,6 +102,19 @@ struct PlanReport {
     ]
   }
 
+  /// Where weights, head, moments and embedding lie.
+  static func choices(of storage: WeightStorage) -> [JSONValue] {
+    [
+      .object([
+        "choice": "streamed_layers", "layers": .array(storage.streamedLayers.map { .integer($0) }),
+        "places": .integer(storage.streamPlaces),
+      ]),
+      .object(["choice": "head", "value": .string(word(storage.head))]),
+      .object(["choice": "moments", "value": storage.momentsAreOnHost ? "host" : "device"]),
+      .object(["choice": "embedding", "value": storage.embeddingIsOnHost ? "host" : "device"]),
+    ]
+  }
+
   var json: JSONObject {
     guard let plan else {
       var object: JSONObject = ["fits": .bool(false), "budget_bytes": .integer(budget)]
@@ -109,17 +122,10 @@ struct PlanReport {
       return object
     }
     let footprint = plan.footprint
-    var choices = Self.choices(of: plan.activations, layerCount: layerCount)
-    choices += [
-      .object(["choice": "weights", "value": plan.weightsAreResident ? "resident" : "on-use"]),
-      .object([
-        "choice": "streamed_layers", "layers": .array(plan.storage.streamedLayers.map { .integer($0) }),
-        "places": .integer(plan.storage.streamPlaces),
-      ]),
-      .object(["choice": "head", "value": .string(Self.word(plan.storage.head))]),
-      .object(["choice": "moments", "value": plan.storage.momentsAreOnHost ? "host" : "device"]),
-      .object(["choice": "embedding", "value": plan.storage.embeddingIsOnHost ? "host" : "device"]),
-    ]
+    let choices =
+      Self.choices(of: plan.activations, layerCount: layerCount)
+      + [.object(["choice": "weights", "value": plan.weightsAreResident ? "resident" : "on-use"])]
+      + Self.choices(of: plan.storage)
     var object: JSONObject = [
       "fits": .bool(true), "predicted_bytes": .integer(footprint.total), "budget_bytes": .integer(budget),
       "predicted_step_seconds": .number(plan.seconds), "tokens_per_second": .number(Double(tokens) / plan.seconds),
