@@ -90,6 +90,8 @@ package final class Benchmark {
   /// Bytes that it may take of the host's memory beside a device with its own; nil: most of what is free.
   private let hostMemory: Int?
   private var warmUps = 2
+  /// The rank of the adapter that learns, and that prompts and answers go through; nil: 16, and through none.
+  package var loraRank: Int?
 
   /// Loads a model.
   ///
@@ -137,7 +139,15 @@ package final class Benchmark {
   /// Times `repetitions` of a workload after `warmUps` that are not timed.
   package func run(_ workload: Workload, repetitions: Int, warmUps: Int = 2) throws -> Row {
     self.warmUps = warmUps
-    if case .train = workload { _ = try DeviceRates.known(on: timed, for: model.configuration) }
+    if case .train = workload {
+      _ = try DeviceRates.known(on: timed, for: model.configuration)
+    } else if let loraRank {
+      let adapter = try model.makeAdapter(LoRAConfiguration(rank: loraRank), training: false)
+      try adapter.initialize(seed: 3407)
+      model.attach(adapter)
+    } else {
+      model.attach(nil)
+    }
     ProcessMemory.resetPeak()
     timed.resetPeak()
     switch workload {
@@ -149,7 +159,6 @@ package final class Benchmark {
         return (nil, nil)
       }
     case .evaluate(let length):
-      model.attach(nil)
       let batch = self.batch(1, length, at: 0)
       return try measure(workload, tokens: length, repetitions) {
         (try model.evaluate(batch) / Double(batch.trainedTokenCount), nil)
@@ -208,7 +217,7 @@ package final class Benchmark {
   /// An adapter that learns, attached until another is.
   func beginLearning() throws -> (Adapter, Optimizer) {
     try model.prepareForTraining()
-    let adapter = try model.makeAdapter(LoRAConfiguration(), training: true)
+    let adapter = try model.makeAdapter(LoRAConfiguration(rank: loraRank ?? 16), training: true)
     try adapter.initialize(seed: 3407)
     model.attach(adapter)
     return (adapter, try Optimizer(adapter, on: timed, momentsAreOnHost: model.storage.momentsAreOnHost))

@@ -26,6 +26,10 @@ enum BenchCommand: RunnableCommand {
     "With --quantization: dequantized once and kept, or for each use; auto: as memory allows.")
   private static let memory = Option<String?>(
     "memory", "SIZE", "Memory to stay within, such as 24GB; what is free when not given.")
+  private static let loraRank = Option<Int?>(
+    "lora-rank", aliases: ["rank", "lora-r", "r"], "N", in: 1...65536,
+    "Rank of the adapter that learns, and that prompts and answers go through; when not given 16, and they go through none."
+  )
   private static let repetitions = Option(
     "repetitions", aliases: ["steps"], "N", default: 5, in: 1...10000, "Timed repetitions; the median is reported.")
   private static let warmUps = Option("warm-up", "N", default: 2, in: 0...10000, "Repetitions before those, not timed.")
@@ -45,7 +49,7 @@ enum BenchCommand: RunnableCommand {
     ],
     options: [
       model.declaration, workload.declaration, text.declaration, repetitions.declaration, warmUps.declaration,
-      weights.declaration,
+      weights.declaration, loraRank.declaration,
       memory.declaration, ModelOptions.hostMemory.declaration,
       JSONOption.json.declaration,
     ] + dataOptions + ModelOptions.loading + [ModelOptions.head.declaration])
@@ -97,6 +101,7 @@ enum BenchCommand: RunnableCommand {
         try Benchmark(checkpoint, on: device, storage: kept, memory: budget, hostMemory: hostBudget)
       }
     }
+    benchmark.loraRank = arguments[loraRank]
     for workload in workloads {
       let row = try benchmark.run(
         workload, repetitions: arguments[repetitions], warmUps: arguments[warmUps])
