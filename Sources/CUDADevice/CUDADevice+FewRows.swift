@@ -79,19 +79,24 @@ extension CUDADevice {
     _ x: Tensor, _ projections: [Projection], _ lowRank: [Tensor?], _ norm: Norm?
   ) throws {
     var words: [UInt64] = []
-    var (rank, isAligned) = (0, isAligned(x))
+    var (rank, sixteens, isAligned) = (0, 0, isAligned(x))
     for (projection, s) in zip(projections, lowRank) {
       guard let pair = projection.lowRank, let s else { continue }
       words += [pair.a.word, pair.rank.word, s.word, s.rowStride.word]
       rank += pair.rank
+      sixteens += (pair.rank + 15) / 16
       isAligned = isAligned && self.isAligned(pair.a)
     }
     guard rank > 0 else { return }
     words += [UInt64](repeating: 0, count: 12 - words.count)
-    try launch(
-      "rows_adapters", Grid(x: rank, threadsX: 256),
-      structure: words + [x.columns.word, x.rows.word, x.word, x.rowStride.word, UInt64(isAligned ? 1 : 0)]
-        + (norm?.words(of: x) ?? [0, 0, 0]))
+    words += [x.columns.word, x.rows.word, x.word, x.rowStride.word, UInt64(isAligned ? 1 : 0)]
+    words += norm?.words(of: x) ?? [0, 0, 0]
+    if x.rows > 1, isAligned {
+      try launch(
+        "rows_adapters_many", Grid(x: sixteens, y: (x.rows + 7) / 8, threadsX: 512), structure: words)
+    } else {
+      try launch("rows_adapters", Grid(x: rank, threadsX: 256), structure: words)
+    }
   }
 
   private func multiplyFewRows(
@@ -130,7 +135,7 @@ extension CUDADevice {
       UInt64(outputs[0].dtype == .float32 ? 1 : 0), UInt64(accumulate ? 1 : 0), activation.word,
       (activation?.rowStride ?? 0).word,
     ]
-    words += norm?.words(of: x) ?? [0, 0, 0]
+    words += (norm?.words(of: x) ?? [0, 0, 0]) + [UInt64(work.isAdapted ? 1 : 0)]
     try launch(work.kernel, work.grid, sharedBytes: work.sharedBytes, structure: words)
     guard work.slices > 1 else { return }
     let columns = activation == nil ? rows.reduce(0, +) : rows[0]

@@ -8,6 +8,8 @@ struct FewRows {
   var kernel: String
   /// Whether x may be the residual stream, of which the kernel makes a norm: only those of one row do.
   var makesNorm = false
+  /// Whether the kernel's sums hold what adapters add: on the tensor cores, where there are several rows with matrices in NF4.
+  var isAdapted = false
 
   /// Of one row or `batch` rows of x with matrices of `rows` rows each; nil where x does not fit.
   init?(rows: [Int], columns: Int, batch: Int, isPaired: Bool, isInNF4: Bool, context: CUDAContext) {
@@ -135,6 +137,7 @@ struct FewRows {
     guard let best = large ?? best(warps: [4], itemBytes: 0, rest: table + 96 * 128) else { return nil }
     (slice, slices, sharedBytes) = (0, best.slices, best.bytes)
     kernel = "rows_nf4_\(halves * 8)\(large == nil ? "_small" : "")"
+    isAdapted = true
     grid = CUDADevice.Grid(x: best.blocks, y: best.slices * passes, threadsX: best.warps * 32)
   }
 
@@ -142,6 +145,7 @@ struct FewRows {
   private init?(manyInNF4 rows: [Int], columns: Int, batch: Int, isPaired: Bool, context: CUDAContext) {
     let eights = batch > 48 ? 8 : batch > 32 ? 6 : batch > 16 ? 4 : 2
     kernel = "rows_nf4_many_\(eights * 8)"
+    isAdapted = true
     let units = (columns + 255) / 256
     let elements = batch * rows.reduce(0, +)
     var best: (tiles: Int, slices: Int, warps: Int, bytes: Int, cost: Double)?

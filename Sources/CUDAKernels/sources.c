@@ -67,6 +67,9 @@ static const char rmsnorm[] = {
 static const char rope[] = {
 #embed "Kernels/rope.cu"
   , 0};
+static const char rows_adapters[] = {
+#embed "Kernels/rows_adapters.cu"
+  , 0};
 static const char rows_bf16[] = {
 #embed "Kernels/rows_bf16.cu"
   , 0};
@@ -112,6 +115,7 @@ static const sl_kernel_source sources[] = {
   {"nf4.cu", nf4},
   {"rmsnorm.cu", rmsnorm},
   {"rope.cu", rope},
+  {"rows_adapters.cu", rows_adapters},
   {"rows_bf16.cu", rows_bf16},
   {"rows_bf16_one.cu", rows_bf16_one},
   {"rows_nf4.cu", rows_nf4},

@@ -177,6 +177,10 @@ extension Case {
         rows: 32, inputs: 1088, outputs: [300, 9, 17], ranks: [8, 0, 3], learns: false, storage: (nf4, nf4)),
       LinearShape(rows: 40, inputs: 192, outputs: [4099], ranks: [4], learns: false, storage: (nf4, nf4)),
       LinearShape(
+        rows: 6, inputs: 1344, outputs: [75, 30], ranks: [33, 16], accumulate: true, learns: false,
+        storage: (nf4, nf4)),
+      LinearShape(rows: 20, inputs: 320, outputs: [70], ranks: [40], learns: false, storage: (nf4, nf4)),
+      LinearShape(
         rows: 64, inputs: 2560, outputs: [299], ranks: [4], accumulate: true, floatOutput: true, learns: false,
         storage: (nf4, nf4)),
       LinearShape(rows: 1, inputs: 640, outputs: [70, 9], ranks: [2, 4], learns: false),

@@ -5,4 +5,3 @@
 EMULATED(rows_bf16_8)
 EMULATED(rows_bf16_16)
 EMULATED(rows_sum)
-EMULATED(rows_adapters)

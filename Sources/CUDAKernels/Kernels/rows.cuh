@@ -43,6 +43,8 @@ struct RowProducts {
   /// Where γ is given, x is what the residual stream, fp32 [columns], becomes by RMSNorm: of one row only.
   const float *stream, *gamma;
   double epsilon;
+  /// Whether the sums hold what adapters add already.
+  i64 is_adapted;
 };
 
 /// A block's share of the rows, where it has the same ones for the whole product: of one part, or of gate and up.
@@ -96,7 +98,7 @@ DEVICE float old_value(const RowProducts &p, int part, i64 row, i64 n) {
 /// are gate and up.
 DEVICE void finish_row(const RowProducts &p, int part, i64 row, i64 n, float value, float old, float &gate) {
   const RowPart &to = p.part[part];
-  value = adapted(to, row, n, value) + old;
+  value = (p.is_adapted ? value : adapted(to, row, n, value)) + old;
   if (p.is_float) {
     ((float *)to.y)[n * to.ldy + row] = value;
   } else {

@@ -1,4 +1,4 @@
-// Products of a few rows with matrices in bf16, whose columns are a multiple of 64; A's products; sums of slices.
+// Products of a few rows with matrices in bf16, whose columns are a multiple of 64; sums of slices.
 #include "rows.cuh"
 
 // A block of 8 warps takes 8 rows of W at a time, each warp an eighth of the columns, and goes on to the next 8: blocks stay
@@ -201,65 +201,5 @@ KERNEL(256, 4) rows_sum(const GRID_CONSTANT RowProducts p) {
       for (i64 slice = 0; slice < p.slices; slice++) value += from[slice * p.batch * total];
       finish_row(p, part + again, row, n, value, old_value(p, part + again, row, n), gate);
     }
-  }
-}
-
-/// A of one adapter of a group.
-struct AdapterPart {
-  const u16 *a;
-  i64 rank;
-  u16 *s;
-  i64 ld_s;
-};
-struct AdapterInputs {
-  AdapterPart part[3];
-  i64 columns, batch;
-  const u16 *x;
-  i64 ldx, aligned;
-  /// As in `RowProducts`.
-  const float *stream, *gamma;
-  double epsilon;
-};
-
-/// s = x · Aᵀ of every adapter of a group: one block per row of an A.
-KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
-  __shared__ float room[32];
-  i64 row = blockIdx.x;
-  int part = 0;
-  if (row >= p.part[0].rank) row -= p.part[0].rank, part = 1;
-  if (part == 1 && row >= p.part[1].rank) row -= p.part[1].rank, part = 2;
-  const AdapterPart &to = p.part[part];
-  const u16 *a = to.a + row * p.columns;
-  wait_for_previous();
-  let_next_begin();
-  if (p.gamma != 0) {
-    float squares = 0, sum = 0;
-    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
-      Eight value = load_vector(p.stream + c);
-#pragma unroll
-      for (int i = 0; i < 8; i++) squares += value.v[i] * value.v[i];
-    }
-    float rstd = 1.0f / sqrtf(block_sum(squares, room) / (float)p.columns + (float)p.epsilon);
-    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
-      Eight value = load_vector(p.stream + c), factor = load_vector(p.gamma + c), one = load8(a + c, 8, (int)p.aligned);
-#pragma unroll
-      for (int i = 0; i < 8; i++) sum += one.v[i] * widen(narrow(value.v[i] * (rstd * factor.v[i])));
-    }
-    sum = block_sum(sum, room);
-    if (threadIdx.x == 0) to.s[row] = narrow(sum);
-    return;
-  }
-  // Few rows of x: the block's threads share each; many: each warp has its own.
-  int together = p.batch < 8, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
-  for (i64 n = together ? 0 : warp; n < p.batch; n += together ? 1 : row_warps) {
-    const u16 *x = p.x + n * p.ldx;
-    float sum = 0;
-    for (i64 c = (together ? (i64)threadIdx.x : lane) * 8; c < p.columns; c += (together ? 256 : 32) * 8) {
-      Eight one = load8(a + c, p.columns - c, (int)p.aligned), two = load8(x + c, p.columns - c, (int)p.aligned);
-#pragma unroll
-      for (int i = 0; i < 8; i++) sum += one.v[i] * two.v[i];
-    }
-    sum = together ? block_sum(sum, room) : warp_sum(sum);
-    if ((together ? (int)threadIdx.x : lane) == 0) to.s[n * to.ld_s + row] = narrow(sum);
   }
 }

@@ -115,6 +115,9 @@ template <int HALVES, bool SMALL> DEVICE void rows_nf4(const RowProducts &p) {
       stage = stage + 1 == stages ? 0 : stage + 1;
     }
 
+    // Warps take turns in what adapters add.
+    if (slice == 0 && index % warps == warp) add_adapters<HALVES>(total, low, high, tile, n0, batch);
+
     // Sums [warp, row of x, row of W], the eights of W turned by the row of x. Eight rows of x have two places in turn.
     auto sums_of = [&](int of_warp, int n) {
       return (float *)(memory + P::place(P::sums + ((HALVES > 1 ? 0 : turn * warps) + of_warp) * 8 * HALVES + n));

@@ -244,3 +244,33 @@ DEVICE void multiply_item(const u8 *memory, u32 item, u32 factors, const u8 *x, 
     }
   }
 }
+
+/// Two neighbours of a row of bf16 from column k on, of which there are `count`; zeros where it is not wanted.
+DEVICE u32 pair_at(const u16 *row, int k, int count, bool wanted) {
+  if (!wanted || k >= count) return 0;
+  if (k + 1 < count && (u64)(row + k) % 4 == 0) return *(const u32 *)(row + k);
+  return row[k] | (k + 1 < count ? (u32)row[k + 1] << 16 : 0);
+}
+/// Adds what adapters do, (x · Aᵀ) · (s·B)ᵀ, to the sums of an item's rows and of rows of x from n0 on, of which there are `batch`.
+template <int EIGHTS>
+DEVICE void add_adapters(float (&total)[EIGHTS][2][4], const RowPart &low, const RowPart &high, const ItemRows &rows, int n0, int batch) {
+  int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int q = 0; q < 2; q++) {
+    const RowPart &part = q == 0 ? low : high;
+    int row = rows.first + (q == 0 ? 0 : rows.to_high) + g, rank = (int)part.rank;
+    const u16 *b = part.b + (i64)row * rank, *s = part.s + (i64)(n0 + g) * part.ld_s;
+#pragma unroll 1
+    for (int k = 2 * t; k - 2 * t < rank; k += 16) {
+      u32 of_b[4];
+#pragma unroll
+      for (int i = 0; i < 4; i++) of_b[i] = pair_at(b + i % 2 * 8 * rank, k + i / 2 * 8, rank, row + i % 2 * 8 < rows.end);
+#pragma unroll
+      for (int v = 0; v < EIGHTS; v++) {
+        const u16 *of_s = s + (i64)(8 * v) * part.ld_s;
+        bool is_row = 8 * v + g < batch;
+        multiply_add(total[v][q], of_b, pair_at(of_s, k, rank, is_row), pair_at(of_s, k + 8, rank, is_row));
+      }
+    }
+  }
+}

@@ -80,6 +80,8 @@ template <int EIGHTS> DEVICE void rows_nf4_many(const RowProducts &p) {
                                          batch, 15, total);
   }
 
+  if (has_rows && slice == 0) add_adapters<EIGHTS>(total, low, high, rows, 0, batch);
+
   // Sums [row of x, row of W] in the place of codes and x, a little more than the rows of W apart.
   __syncthreads();
   float *sums = (float *)(memory + pair_table);
