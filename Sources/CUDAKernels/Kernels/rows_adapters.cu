@@ -18,6 +18,31 @@ struct AdapterInputs {
   double epsilon;
 };
 
+/// Eights of a row of A that a thread reads before x is there.
+enum { one_ahead = 3 };
+/// The row's product with what `x` gives from a column on, of which `of_a` is there.
+template <class X> DEVICE float row_product(const AdapterInputs &p, const u16 *a, const uint4 (&of_a)[one_ahead], float *room, X x) {
+  float sum = 0;
+  i64 c = (i64)threadIdx.x * 8;
+  if (p.aligned) {
+#pragma unroll
+    for (int i = 0; i < one_ahead; i++, c += 256 * 8) {
+      if (c + 8 > p.columns) continue;
+      float one[8];
+      widen_pair(one, of_a[i].x), widen_pair(one + 2, of_a[i].y), widen_pair(one + 4, of_a[i].z), widen_pair(one + 6, of_a[i].w);
+      Eight two = x(c);
+#pragma unroll
+      for (int k = 0; k < 8; k++) sum += one[k] * two.v[k];
+    }
+  }
+  for (; c < p.columns; c += 256 * 8) {
+    Eight one = load8(a + c, p.columns - c, (int)p.aligned), two = x(c);
+#pragma unroll
+    for (int k = 0; k < 8; k++) sum += one.v[k] * two.v[k];
+  }
+  return block_sum(sum, room);
+}
+
 /// s = x · Aᵀ of every adapter of a group: one block per row of an A.
 KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
   __shared__ float room[32];
@@ -27,34 +52,35 @@ KERNEL(256, 4) rows_adapters(const GRID_CONSTANT AdapterInputs p) {
   if (part == 1 && row >= p.part[1].rank) row -= p.part[1].rank, part = 2;
   const AdapterPart &to = p.part[part];
   const u16 *a = to.a + row * p.columns;
-  wait_for_previous();
-  let_next_begin();
-  if (p.gamma != 0) {
-    float squares = 0, sum = 0;
-    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
-      Eight value = load_vector(p.stream + c);
+  // Weights depend on nothing that came before in the stream: most of the row is on its way before x is there.
+  uint4 of_a[one_ahead];
 #pragma unroll
-      for (int i = 0; i < 8; i++) squares += value.v[i] * value.v[i];
-    }
-    float rstd = 1.0f / sqrtf(block_sum(squares, room) / (float)p.columns + (float)p.epsilon);
-    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
-      Eight value = load_vector(p.stream + c), factor = load_vector(p.gamma + c), one = load8(a + c, 8, (int)p.aligned);
-#pragma unroll
-      for (int i = 0; i < 8; i++) sum += one.v[i] * widen(narrow(value.v[i] * (rstd * factor.v[i])));
-    }
-    sum = block_sum(sum, room);
-    if (threadIdx.x == 0) to.s[row] = narrow(sum);
-    return;
+  for (int i = 0; i < one_ahead; i++) {
+    i64 c = (i64)(i * 256 + (int)threadIdx.x) * 8;
+    of_a[i] = p.aligned && c + 8 <= p.columns ? *(const uint4 *)(a + c) : make_uint4(0, 0, 0, 0);
   }
+  let_next_begin();
+  wait_for_previous();
   for (i64 n = 0; n < p.batch; n++) {
-    const u16 *x = p.x + n * p.ldx;
-    float sum = 0;
-    for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
-      Eight one = load8(a + c, p.columns - c, (int)p.aligned), two = load8(x + c, p.columns - c, (int)p.aligned);
+    float sum;
+    if (p.gamma != 0) {
+      float squares = 0;
+      for (i64 c = (i64)threadIdx.x * 8; c < p.columns; c += 256 * 8) {
+        Eight value = load_vector(p.stream + c);
 #pragma unroll
-      for (int i = 0; i < 8; i++) sum += one.v[i] * two.v[i];
+        for (int k = 0; k < 8; k++) squares += value.v[k] * value.v[k];
+      }
+      float rstd = 1.0f / sqrtf(block_sum(squares, room) / (float)p.columns + (float)p.epsilon);
+      sum = row_product(p, a, of_a, room, [&](i64 c) {
+        Eight value = load_vector(p.stream + c), factor = load_vector(p.gamma + c);
+#pragma unroll
+        for (int k = 0; k < 8; k++) value.v[k] = widen(narrow(value.v[k] * (rstd * factor.v[k])));
+        return value;
+      });
+    } else {
+      const u16 *x = p.x + n * p.ldx;
+      sum = row_product(p, a, of_a, room, [&](i64 c) { return load8(x + c, p.columns - c, (int)p.aligned); });
     }
-    sum = block_sum(sum, room);
     if (threadIdx.x == 0) to.s[n * to.ld_s + row] = narrow(sum);
   }
 }
@@ -73,24 +99,27 @@ KERNEL(512, 1) rows_adapters_many(const GRID_CONSTANT AdapterInputs p) {
   auto load = [&](const u16 *from, int column, bool wanted) {
     return wanted && column + t * 8 < columns ? *(const uint4 *)(from + column) : make_uint4(0, 0, 0, 0);
   };
-  wait_for_previous();
-  let_next_begin();
-  float c[2][4] = {};
-  constexpr int ahead = 4;
-  for (int begin = warp * 32; begin < columns; begin += ahead * many_warps * 32) {
-    uint4 one[ahead], two[ahead], of_x[ahead];
+  constexpr int ahead = 4, step = many_warps * 32;
+  uint4 one[ahead], two[ahead], of_x[ahead];
+  auto load_a = [&](int begin) {
 #pragma unroll
-    for (int i = 0; i < ahead; i++) {
-      int column = begin + i * many_warps * 32;
-      one[i] = load(first, column, row < rank), two[i] = load(second, column, row + 8 < rank);
-      of_x[i] = load(x, column, n < (int)p.batch);
-    }
+    for (int i = 0; i < ahead; i++)
+      one[i] = load(first, begin + i * step, row < rank), two[i] = load(second, begin + i * step, row + 8 < rank);
+  };
+  load_a(warp * 32);
+  let_next_begin();
+  wait_for_previous();
+  float c[2][4] = {};
+  for (int begin = warp * 32; begin < columns; begin += ahead * step) {
+#pragma unroll
+    for (int i = 0; i < ahead; i++) of_x[i] = load(x, begin + i * step, n < (int)p.batch);
 #pragma unroll
     for (int i = 0; i < ahead; i++) {
       u32 low[4] = {one[i].x, two[i].x, one[i].y, two[i].y}, high[4] = {one[i].z, two[i].z, one[i].w, two[i].w};
       multiply_add(c[0], low, of_x[i].x, of_x[i].y);
       multiply_add(c[1], high, of_x[i].z, of_x[i].w);
     }
+    load_a(begin + ahead * step);
   }
   // Sums [warp, row of x, row of A].
 #pragma unroll
