@@ -91,14 +91,7 @@ extension CUDADevice: PagedDecoding {
     let blocks = headBlocks(shape, most: heads)
     let partial = try scratch(
       .attentionSplits, byteCount: max(1, count * shape.heads * splits * (width + 2) * 4))
-    let counters = count * shape.keyValueHeads * blocks * 4
-    let done: DeviceBuffer
-    do {
-      let before = moves
-      done = try scratch(.splitsDone, byteCount: max(counters, 1 << 16))
-      // Blocks leave the counters at zero.
-      if moves != before { try zero(Tensor(done, rows: 1, columns: done.byteCount, dtype: .uint8)) }
-    }
+    let done = try splitsDone(count: count * shape.keyValueHeads * blocks)
     try timer?.begin(.attention)
     // One row's blocks begin while the projections are computed where every multiprocessor has one of theirs and gets one of
     // these, of those with nothing to do too: a few would lead the kernels behind them to multiprocessors that have their share.
@@ -124,6 +117,14 @@ extension CUDADevice: PagedDecoding {
       ],
       overlaps: uniform != nil)
     try timer?.end()
+  }
+
+  /// Counters of blocks that have come, at zero: blocks leave them so.
+  func splitsDone(count: Int) throws -> DeviceBuffer {
+    let before = moves
+    let done = try scratch(.splitsDone, byteCount: max(count * 4, 1 << 16))
+    if moves != before { try zero(Tensor(done, rows: 1, columns: done.byteCount, dtype: .uint8)) }
+    return done
   }
 
   public func sample(_ logits: Tensor, draws: Tensor, seen: Tensor, into tokens: Tensor) throws {

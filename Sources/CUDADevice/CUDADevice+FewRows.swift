@@ -91,12 +91,18 @@ extension CUDADevice {
     words += [UInt64](repeating: 0, count: 12 - words.count)
     words += [x.columns.word, x.rows.word, x.word, x.rowStride.word, UInt64(isAligned ? 1 : 0)]
     words += norm?.words(of: x) ?? [0, 0, 0]
-    if x.rows > 1, isAligned {
-      try launch(
-        "rows_adapters_many", Grid(x: sixteens, y: (x.rows + 7) / 8, threadsX: 512), structure: words)
-    } else {
-      try launch("rows_adapters", Grid(x: rank, threadsX: 256), structure: words)
+    guard x.rows > 1, isAligned else {
+      try launch("rows_adapters", Grid(x: rank, threadsX: 256), structure: words + [1, 0, 0])
+      return
     }
+    // A block for about 1,280 columns, and no more blocks than multiprocessors.
+    let eights = (x.rows + 7) / 8
+    let splits = max(1, min((x.columns + 1279) / 1280, context.multiprocessors / (sixteens * eights)))
+    let partial = try scratch(.adapterSums, byteCount: sixteens * eights * splits * 512)
+    let done = try splitsDone(count: sixteens * eights)
+    try launch(
+      "rows_adapters_many", Grid(x: sixteens, y: eights * splits, threadsX: 512),
+      structure: words + [splits.word, UInt64(partial.address), UInt64(done.address)])
   }
 
   private func multiplyFewRows(

@@ -221,7 +221,7 @@ public final class CUDADevice: Device, @unchecked Sendable {
   /// What an operation needs memory for that no caller keeps.
   enum Scratch {
     case rowLosses, partialSums, dropped, through, attention, openMatrices, absmax, nf4Error, nf4Trial
-    case rowSlices, attentionSplits, splitsDone, bestTokens
+    case rowSlices, adapterSums, attentionSplits, splitsDone, bestTokens
   }
 
   /// Memory of at least `byteCount` bytes that lives until the next call for the same purpose.
