@@ -91,18 +91,15 @@ template <class T> static inline T __shfl_xor_sync(u32, T value, int mask) {
 }
 static inline void __syncwarp() { emulated_shuffle(0, 0); }
 static inline void __threadfence() {}
-static inline void keep_order() {}
 static inline u32 kept(u32 x) { return x; }
 static inline u64 kept(u64 x) { return x; }
 static inline u32 kept_of_warp(u32 x) { return x; }
 static inline u64 kept_of_warp(u64 x) { return x; }
-static inline void prefetch_far(const void *) {}
 static inline int atomicAdd(int *p, int value) {
   int old = *p;
   *p += value;
   return old;
 }
-static inline uint2 load_once(const uint2 *p) { return *p; }
 static inline uint4 load_once(const uint4 *p) { return *p; }
 union Halves {
   _Float16 half[2];

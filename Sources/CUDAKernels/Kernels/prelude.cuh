@@ -40,11 +40,6 @@ DEVICE void let_next_begin() {
 #endif
 }
 /// What is read once: it takes no place in the nearest cache.
-DEVICE uint2 load_once(const uint2 *p) {
-  uint2 r;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0, %1}, [%2];" : "=r"(r.x), "=r"(r.y) : "l"(p));
-  return r;
-}
 DEVICE uint4 load_once(const uint4 *p) {
   uint4 r;
   asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -82,16 +77,12 @@ DEVICE float high_half(u32 a) {
   asm("{\n.reg .f16 l, h;\nmov.b32 {l, h}, %1;\ncvt.f32.f16 %0, h;\n}" : "=f"(r) : "r"(a));
   return r;
 }
-/// What is read after it is not read before: registers are not spent on all at once.
-DEVICE void keep_order() { asm volatile("" ::: "memory"); }
 /// A value that the compiler will not work out again from what it was made of, of each lane, and of a warp whose lanes all have
 /// the same.
 DEVICE u32 kept(u32 x) { return __shfl_xor_sync(0xffffffffu, x, 0); }
 DEVICE u64 kept(u64 x) { return (u64)kept((u32)(x >> 32)) << 32 | kept((u32)x); }
 DEVICE u32 kept_of_warp(u32 x) { return __shfl_sync(0xffffffffu, x, 0); }
 DEVICE u64 kept_of_warp(u64 x) { return (u64)kept_of_warp((u32)(x >> 32)) << 32 | kept_of_warp((u32)x); }
-/// Asks for 128 bytes to come into the second cache.
-DEVICE void prefetch_far(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 /// A place in shared memory, counted in bytes.
 typedef u32 shared_place;
 DEVICE shared_place place_of(const void *p) { return (u32)__cvta_generic_to_shared(p); }
