@@ -342,7 +342,7 @@ extern "C" void *sl_emulated_symbol(const char *name) {
 }
 
 extern "C" void sl_emulate_block_memory(int bytes) { block_memory = bytes; }
-long sl_emulated_bytes(void) {
+extern "C" long sl_emulated_bytes(void) {
   long total = 0;
   for (const auto &allocation : allocations) total += (long)allocation.second;
   return total;
